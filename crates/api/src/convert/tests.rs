@@ -1,0 +1,83 @@
+use steppe_model::{
+    Client, Endpoint, Grant, Listener, ListenerKey, Resource, Route, ServicePort, Workload, WorkloadId,
+};
+
+use super::*;
+
+fn examples() -> Vec<Resource> {
+    let service =
+        ServiceKey { user: Some("alice".parse().unwrap()), name: "web".parse().unwrap(), tag: None };
+    let endpoint = Endpoint { address: "10.0.0.5:24011".parse().unwrap(), weight: 3, node: "n17".into() };
+    let listener = Listener {
+        key: ListenerKey { service: service.clone(), port: VirtualPort::ANY },
+        address: "169.254.77.54:17007".parse().unwrap(),
+        endpoints: vec![endpoint.clone()],
+        routes: vec![Route { port: 80, endpoints: vec![endpoint] }],
+        proxy_protocol: true,
+    };
+    let client = Client { listener: listener.id(), ip: "172.17.0.2".parse().unwrap() };
+    let workload = Workload {
+        id: WorkloadId::new("3f2a19c0@docker0"),
+        ip: client.ip,
+        mac: "02:42:ac:11:00:02".parse().unwrap(),
+        bridge: "docker0".into(),
+        port_ifindex: 7,
+        name: "api".into(),
+        user: service.user.clone(),
+    };
+    let vip = "247.12.8.41".parse().unwrap();
+    let grant = Grant { workload: workload.id.clone(), vip, port: VirtualPort::new(Protocol::Udp, 53) };
+    let port = ServicePort { service, vip, port: VirtualPort::ANY, listener: listener.address };
+    vec![
+        Resource::Listener(listener),
+        Resource::Client(client),
+        Resource::Workload(workload),
+        Resource::ServicePort(port),
+        Resource::Grant(grant),
+    ]
+}
+
+#[test]
+fn resources_round_trip() {
+    for resource in examples() {
+        let wire = v1::Resource::from(&resource);
+        assert_eq!(Resource::try_from(wire), Ok(resource));
+    }
+}
+
+#[test]
+fn an_error_names_the_field() {
+    for resource in examples() {
+        let mut wire = v1::Resource::from(&resource);
+        let expected = match wire.kind.as_mut().unwrap() {
+            v1::resource::Kind::Listener(listener) => {
+                listener.routes[0].endpoints[0].weight = 101;
+                "listener.routes[0].endpoints[0].weight: 1 to 100 is expected"
+            }
+            v1::resource::Kind::Client(client) => {
+                client.ip = "::1".into();
+                "client.ip: `::1` is not an IPv4 address"
+            }
+            v1::resource::Kind::Workload(workload) => {
+                workload.port_ifindex = 0;
+                "workload.port_ifindex: 0 is no interface index"
+            }
+            v1::resource::Kind::ServicePort(port) => {
+                port.protocol = v1::Protocol::Udp.into();
+                "service_port.port: UDP needs a port: a grant without one is for TCP"
+            }
+            v1::resource::Kind::Grant(grant) => {
+                grant.port = 65536;
+                "grant.port: 65536 is no port number"
+            }
+        };
+        assert_eq!(Resource::try_from(wire).unwrap_err().to_string(), expected);
+    }
+}
+
+#[test]
+fn an_id_that_is_not_the_contents_is_refused() {
+    let mut wire = v1::Resource::from(&examples()[0]);
+    wire.id = "other".into();
+    assert!(Resource::try_from(wire).unwrap_err().to_string().starts_with("id: is `other` but"));
+}

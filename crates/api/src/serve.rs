@@ -1,0 +1,60 @@
+//! What every process of the suite serves beside its own service: reflection and health.
+
+use std::{convert::Infallible, future::Future};
+
+use tokio::net::UnixListener;
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::{
+    body::Body,
+    codegen::{Service, http},
+    server::NamedService,
+    transport::Server,
+};
+
+use crate::DESCRIPTORS;
+
+/// Bytes in flight on a stream before the reader must catch up: a snapshot should not wait for window updates.
+const WINDOW: u32 = 1 << 20;
+
+/// Serves `service` on `listener` until `shutdown`, with `grpc.health.v1` and server reflection, v1 and v1alpha
+/// (grpcurl before 1.8.9 knows only the latter).
+///
+/// # Errors
+/// tonic's, when the socket fails.
+pub async fn serve<S>(
+    listener: UnixListener,
+    service: S,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), tonic::transport::Error>
+where
+    S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>
+        + NamedService
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    S::Future: Send + 'static,
+{
+    let (health_reporter, health) = tonic_health::server::health_reporter();
+    health_reporter.set_serving::<S>().await;
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .with_service_name(S::NAME)
+            .with_service_name(tonic_health::pb::health_server::SERVICE_NAME)
+    };
+    // The descriptors are a constant of this build: a test reads them through both.
+    let (Ok(v1), Ok(v1alpha)) = (reflection().build_v1(), reflection().build_v1alpha()) else {
+        unreachable!("the descriptor set that the build made is not one");
+    };
+    Server::builder()
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW)
+        .add_service(service)
+        .add_service(health)
+        .add_service(v1)
+        .add_service(v1alpha)
+        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), shutdown)
+        .await
+}

@@ -1,0 +1,15 @@
+//! What every process of Steppe does alike: its run directory, its logs, its signals, its way to fail.
+
+#![forbid(unsafe_code)]
+
+mod exit;
+mod identity;
+mod logging;
+mod run_dir;
+mod shutdown;
+
+pub use exit::{Failure, exit};
+pub use identity::{CONTROL_UID, DNS_UID, GROUP_GID, NETFILTER_AGENT_UID, PROXY_UID};
+pub use logging::{LogFormat, Logging};
+pub use run_dir::{Process, RunDir};
+pub use shutdown::shutdown_signal;

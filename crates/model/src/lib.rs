@@ -1,0 +1,19 @@
+//! Steppe's words as types: names, service keys, the `connect_to` grammar and desired state.
+//!
+//! Everything here is pure: no I/O, no clock, no runtime. Wire types are in `steppe-api`, which converts at the border.
+
+#![forbid(unsafe_code)]
+
+mod desired;
+mod grammar;
+mod key;
+mod name;
+mod net;
+
+pub use desired::{
+    Client, Endpoint, Grant, Listener, Resource, ResourceId, Route, ServicePort, Workload, WorkloadId,
+};
+pub use grammar::{GrantSpec, Malformed, parse_connect_to, parse_grant};
+pub use key::{ListenerKey, ServiceKey, VirtualPort};
+pub use name::{InvalidName, ServiceName, Tag, UserName};
+pub use net::{InvalidMac, Mac, Protocol};
