@@ -1,0 +1,129 @@
+//! What sources tell: facts as they were seen, not yet judged. Names and addresses in here are whatever somebody wrote.
+
+use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
+
+use steppe_model::{Mac, Protocol, ServiceName};
+
+/// A source of facts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SourceName {
+    /// The Docker daemon of this host.
+    Docker,
+    /// The Consul agent of this host.
+    Consul,
+}
+
+impl SourceName {
+    /// Its name in messages.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Docker => "docker",
+            Self::Consul => "consul",
+        }
+    }
+}
+
+/// One thing that a source tells.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Observation {
+    /// Every container of this host: it replaces all that was known of them.
+    Containers(Vec<Container>),
+    /// One container, new or changed.
+    Container(Container),
+    /// The container with this id is gone, or has no network any more.
+    ContainerGone(Arc<str>),
+    /// Every service that is registered on this host's own node: it replaces all that was known of them.
+    Registrations {
+        /// The node's name.
+        node: Arc<str>,
+        /// The registrations; their health is not known here.
+        instances: Vec<Instance>,
+    },
+    /// Every instance of one service, on all nodes: it replaces all that was known of them.
+    Instances(ServiceName, Vec<Instance>),
+    /// The source answered, and holds nothing back.
+    Live(SourceName),
+    /// The source failed; what it said before still counts.
+    Failed(SourceName, String),
+}
+
+/// A container of this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Container {
+    /// The full id.
+    pub id: Arc<str>,
+    /// Its name, without the leading slash.
+    pub name: Arc<str>,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its addresses, one for each bridge network that it is attached to now.
+    pub attachments: Vec<Attachment>,
+    /// Its published ports.
+    pub published: Vec<PublishedPort>,
+    /// How it is doing.
+    pub health: Health,
+    /// How many changes of bridge ports control had taken in when it asked Docker for this: a port that came
+    /// later may belong to a later container with the same address.
+    pub ports_known: u64,
+}
+
+/// A container's address on one bridge network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attachment {
+    /// The network's full id.
+    pub network: Arc<str>,
+    /// The name of the bridge's interface on the host.
+    pub bridge: Arc<str>,
+    /// The container's address.
+    pub ip: Ipv4Addr,
+    /// Its hardware address.
+    pub mac: Mac,
+}
+
+/// A port that Docker published on the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublishedPort {
+    /// Its protocol.
+    pub protocol: Protocol,
+    /// The host's address that it is bound to; unspecified (0.0.0.0) for all.
+    pub host_ip: Ipv4Addr,
+    /// The port on the host.
+    pub host_port: u16,
+    /// The port in the container.
+    pub container_port: u16,
+}
+
+/// An instance of a service as a catalogue has it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Instance {
+    /// The id of the registration, unique on its node.
+    pub id: Arc<str>,
+    /// The service's name as written.
+    pub service: Arc<str>,
+    /// The node's name.
+    pub node: Arc<str>,
+    /// The node's own address as written.
+    pub node_address: Arc<str>,
+    /// The registered address as written; empty when it is the node's.
+    pub address: Arc<str>,
+    /// The registered port; 0 for none.
+    pub port: u16,
+    /// Its tags.
+    pub tags: Vec<String>,
+    /// Its meta.
+    pub meta: BTreeMap<String, String>,
+    /// Its share of the connections, as registered.
+    pub weight: u32,
+    /// How it is doing.
+    pub health: Health,
+}
+
+/// Whether an instance may get connections.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Health {
+    /// It may.
+    Passing,
+    /// It may not, and what the failing check says (its beginning).
+    Critical(Arc<str>),
+}
