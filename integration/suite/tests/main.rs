@@ -1,0 +1,3 @@
+//! Tests on real parts. They need root; see CONTRIBUTING.md.
+
+mod testbed;

@@ -1,0 +1,136 @@
+//! The testbed itself, shown by traffic, without Steppe.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+use steppe_testbed::{Cluster, OUTSIDE, Outcome, Run, Service, eventually};
+
+const SOON: Duration = Duration::from_secs(5);
+const VIP: Ipv4Addr = Ipv4Addr::new(247, 1, 2, 3);
+
+fn ok(name: &str) -> Outcome {
+    Outcome::Ok(name.to_owned())
+}
+
+#[test]
+fn containers_reach_published_ports_on_both_hosts_until_the_cable_is_cut() {
+    let cluster = Cluster::hosts(2).start();
+    let [a, b] = cluster.all();
+    let web = b.docker.run(Run::serve("web", 80).publish(80));
+    let at = SocketAddr::from((b.address, web.published(80)));
+    assert_eq!(a.connect(at, SOON).outcome, ok("web"), "from the host");
+    let near = a.docker.run(Run::serve("near", 80));
+    let client = a.docker.run(Run::connect("client", at, Duration::from_millis(10)));
+    assert_eq!(client.connect((near.address(), 80)).outcome, ok("near"), "on one bridge");
+    let lines = client.lines();
+    assert_eq!(lines.attempt(SOON).outcome, ok("web"), "from a container to the other host");
+
+    cluster.lan.cut("b");
+    lines.attempts_until(SOON, "nothing answers", |a| a.outcome == Outcome::Timeout);
+    cluster.lan.restore("b");
+    lines.attempts_until(SOON, "it answers again", |a| a.outcome == ok("web"));
+
+    b.crash();
+    lines.attempts_until(SOON, "the host is gone", |a| !a.outcome.is_ok());
+}
+
+#[test]
+fn consul_has_a_leader_and_follows_services_checks_and_crashes() {
+    let cluster = Cluster::hosts(2).without_docker().start();
+    let [a, b] = cluster.all();
+    assert_eq!(a.consul.nodes(), ["a", "b", "server"]);
+
+    let web = Service::new("web").at(b.address, 80).tag("blue").ttl_check();
+    b.consul.register(&web);
+    a.consul.wait_passing("web", 1, SOON);
+    b.consul.fail("web");
+    a.consul.wait_passing("web", 0, SOON);
+    b.consul.pass("web");
+    a.consul.wait_passing("web", 1, SOON);
+    b.consul.deregister("web");
+    a.consul.wait_passing("web", 0, SOON);
+
+    b.consul.register(&web);
+    a.consul.wait_passing("web", 1, SOON);
+    b.crash();
+    a.consul.wait_passing("web", 0, Duration::from_secs(30));
+
+    cluster.consul_server.daemon.kill();
+    eventually(SOON, "the agent knows no leader", || a.consul.leader().err().ok_or("it does"));
+    cluster.consul_server.start();
+    eventually(Duration::from_secs(30), "the agent knows the leader again", || a.consul.leader());
+}
+
+#[test]
+fn consul_checks_http_of_a_container() {
+    let cluster = Cluster::hosts(1).start();
+    let a = cluster.one();
+    let web = a.docker.run(Run::serve_http("web", 80));
+    a.consul.register(
+        &Service::new("web").at(web.address(), 80).http_check(SocketAddr::from((web.address(), 80))),
+    );
+    a.consul.wait_passing("web", 1, SOON);
+    web.fail();
+    a.consul.wait_passing("web", 0, SOON);
+    web.recover();
+    a.consul.wait_passing("web", 1, SOON);
+}
+
+#[test]
+fn docker_restarts_and_gives_the_next_container_the_same_address_and_mac() {
+    let cluster = Cluster::hosts(1).without_consul().start();
+    let a = cluster.one();
+    let first = a.docker.run(Run::idle("first").label("steppe.user", "alice"));
+    let (address, mac) = (first.address(), first.mac());
+    assert_eq!(first.inspect()["Config"]["Labels"]["steppe.user"], "alice");
+    let pid = first.exec(&["cat", "/proc/1/cmdline"]).ok();
+    assert_eq!(pid, "probe\0wait\0");
+    first.remove();
+    let mut second = a.docker.run(Run::idle("second"));
+    assert_eq!((second.address(), second.mac()), (address, mac));
+
+    a.docker.stop();
+    a.docker.start();
+    assert_eq!(a.docker.containers(), ["second"]);
+    second.start_again();
+    a.docker.daemon.kill();
+    a.docker.start();
+    second.start_again();
+    assert_eq!(second.connect((second.address(), 1)).outcome, Outcome::Refused);
+    second.stop();
+    assert_eq!(second.inspect()["State"]["Running"], false);
+}
+
+#[test]
+fn a_packet_for_a_virtual_address_is_seen_and_goes_no_further() {
+    let cluster = Cluster::hosts(1).without_consul().start();
+    let a = cluster.one();
+    let client = a.docker.run(Run::idle("client"));
+    cluster.assert_no_leak();
+    assert_eq!(client.connect((OUTSIDE, 1)).outcome, Outcome::Refused, "the default route leads outside");
+    cluster.assert_no_leak();
+    let attempt =
+        a.docker.run(Run::new("stray", &["probe", "connect", "247.1.2.3:80", "--timeout-ms", "500"]));
+    assert_eq!(attempt.lines().attempt(SOON).outcome, Outcome::Timeout, "nothing guards {VIP} here");
+    assert!(cluster.lan.vip_packets() > 0);
+    assert!(cluster.lan.vip_leaks().contains("247.1.2.3"), "{}", cluster.lan.vip_leaks());
+    cluster.allow_leaks();
+}
+
+#[test]
+fn nothing_is_left_when_a_cluster_is_dropped() {
+    let cluster = Cluster::hosts(2).without_consul().start();
+    let [a, b] = cluster.all();
+    let client = a.docker.run(Run::idle("client"));
+    b.docker.run(Run::idle("other"));
+    let pids = [a, b].map(|host| host.pid().expect("it hasn't crashed"));
+    let pids = [&pids[..], &[a.docker.daemon.pid().expect("it runs")]].concat();
+    let logs = a.docker.daemon.log_path().to_owned();
+    let cgroup = a.sh(&format!("find /sys/fs/cgroup -name {} | head -1", client.id)).ok();
+    assert!(!cgroup.is_empty(), "the container has a cgroup");
+    drop(cluster);
+    for pid in pids {
+        assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists(), "process {pid} is left");
+    }
+    assert!(!logs.exists(), "{} is left", logs.display());
+    assert!(!std::path::Path::new(cgroup.trim()).exists(), "{cgroup} is left");
+}

@@ -1,0 +1,276 @@
+//! Containers: what to run, and what can be asked of one that runs.
+
+use crate::docker::{Api, SOCKET};
+use crate::http;
+use crate::image;
+use crate::lines::Lines;
+use crate::namespaces::Namespaces;
+use crate::output::Output;
+use serde_json::{Map, Value, json};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use steppe_probe::Attempt;
+
+/// Time-out of [`Container::connect`]: a dropped SYN is sent again after 1 s, and that one must count.
+const CONNECT: Duration = Duration::from_secs(2);
+
+/// What to run. Made by [`Run::serve`] and the like, refined by the methods.
+#[derive(Debug, Clone)]
+pub struct Run {
+    name: String,
+    command: Vec<String>,
+    labels: Map<String, Value>,
+    publish: Vec<(u16, String)>,
+    network: Option<String>,
+    address: Option<Ipv4Addr>,
+    host_config: Map<String, Value>,
+}
+
+impl Run {
+    /// A container that runs a command of the image `steppe-probe`.
+    pub fn new(name: &str, command: &[&str]) -> Self {
+        Self {
+            name: name.to_owned(),
+            command: command.iter().map(|&word| word.to_owned()).collect(),
+            labels: Map::new(),
+            publish: Vec::new(),
+            network: None,
+            address: None,
+            host_config: Map::new(),
+        }
+    }
+
+    /// A TCP server that tells its container's name.
+    pub fn serve(name: &str, port: u16) -> Self {
+        Self::new(name, &["probe", "serve", "--port", &port.to_string(), "--name", name])
+    }
+
+    /// An HTTP server that tells its container's name; see [`Container::fail`].
+    pub fn serve_http(name: &str, port: u16) -> Self {
+        Self::new(name, &["probe", "serve-http", "--port", &port.to_string(), "--name", name])
+    }
+
+    /// A client that connects again and again; its lines are read by [`Container::attempts`].
+    pub fn connect(name: &str, to: SocketAddr, interval: Duration) -> Self {
+        let interval = interval.as_millis().to_string();
+        Self::new(name, &["probe", "connect", &to.to_string(), "--forever", "--interval-ms", &interval])
+    }
+
+    /// A container that does nothing.
+    pub fn idle(name: &str) -> Self {
+        Self::new(name, &["probe", "wait"])
+    }
+
+    /// Adds a label.
+    #[must_use]
+    pub fn label(mut self, name: &str, value: &str) -> Self {
+        self.labels.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// Publishes a TCP port on a host port that Docker picks; [`Container::published`] tells which.
+    #[must_use]
+    pub fn publish(self, port: u16) -> Self {
+        self.publish_at(port, "")
+    }
+
+    /// Publishes a TCP port on a given host port.
+    #[must_use]
+    pub fn publish_at(mut self, port: u16, host_port: &str) -> Self {
+        self.publish.push((port, host_port.to_owned()));
+        self
+    }
+
+    /// Puts it on another network than Docker's default bridge; `host` and `none` are networks too.
+    #[must_use]
+    pub fn network(mut self, name: &str) -> Self {
+        self.network = Some(name.to_owned());
+        self
+    }
+
+    /// Gives it a certain address (on a network other than the default bridge).
+    #[must_use]
+    pub fn address(mut self, address: Ipv4Addr) -> Self {
+        self.address = Some(address);
+        self
+    }
+
+    /// Sets any member of `HostConfig` in Docker's API.
+    #[must_use]
+    pub fn host_config(mut self, name: &str, value: Value) -> Self {
+        self.host_config.insert(name.to_owned(), value);
+        self
+    }
+
+    fn body(&self) -> Value {
+        let key = |port: &u16| format!("{port}/tcp");
+        let exposed: Map<_, _> = self.publish.iter().map(|(port, _)| (key(port), json!({}))).collect();
+        let bound: Map<_, _> =
+            self.publish.iter().map(|(port, host)| (key(port), json!([{ "HostPort": host }]))).collect();
+        let mut host_config = self.host_config.clone();
+        host_config.insert("PortBindings".into(), bound.into());
+        let mut networking = json!({});
+        if let Some(network) = &self.network {
+            host_config.insert("NetworkMode".into(), network.as_str().into());
+            if let Some(address) = self.address {
+                let ipam = json!({ "IPAMConfig": { "IPv4Address": address.to_string() } });
+                networking = json!({ "EndpointsConfig": { network: ipam } });
+            }
+        }
+        json!({
+            "Image": image::NAME, "Cmd": self.command, "Labels": self.labels, "ExposedPorts": exposed,
+            // pid 1 ignores SIGTERM unless it asks for it, and Docker would wait for ten seconds.
+            "StopSignal": "SIGKILL",
+            "HostConfig": host_config, "NetworkingConfig": networking,
+        })
+    }
+}
+
+/// A container that was started. Dropping the handle leaves it alone; it goes with its host.
+#[derive(Debug, Clone)]
+pub struct Container {
+    /// Docker's id, 64 hex digits.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    api: Api,
+    inspected: Value,
+}
+
+impl Container {
+    #[track_caller]
+    pub(crate) fn start(api: Api, run: Run) -> Self {
+        let create = format!("/containers/create?name={}", run.name);
+        let created = api.call("POST", &create, &run.body()).unwrap_or_else(|e| panic!("docker: {e}"));
+        let id = created["Id"].as_str().expect("Docker answers with the id").to_owned();
+        let mut container = Self { id, name: run.name, api, inspected: Value::Null };
+        container.start_again();
+        container
+    }
+
+    /// Starts it after it has ended.
+    pub fn start_again(&mut self) {
+        self.post("start");
+        self.inspected = self.inspect();
+    }
+
+    /// Its address on its first network, as of its start.
+    ///
+    /// # Panics
+    /// When it has none.
+    #[track_caller]
+    pub fn address(&self) -> Ipv4Addr {
+        let text = self.endpoint()["IPAddress"].as_str().unwrap_or_default();
+        text.parse().unwrap_or_else(|_| panic!("{} has no IPv4 address, but `{text}`", self.name))
+    }
+
+    /// Its MAC on its first network, as of its start.
+    pub fn mac(&self) -> String {
+        self.endpoint()["MacAddress"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// The host port that leads to a published port.
+    ///
+    /// # Panics
+    /// When it isn't published.
+    #[track_caller]
+    pub fn published(&self, port: u16) -> u16 {
+        let bindings = &self.inspected["NetworkSettings"]["Ports"][format!("{port}/tcp")];
+        let text = bindings[0]["HostPort"].as_str().unwrap_or_default();
+        text.parse().unwrap_or_else(|_| panic!("{} doesn't publish {port}", self.name))
+    }
+
+    /// What Docker tells about it now.
+    pub fn inspect(&self) -> Value {
+        let path = format!("/containers/{}/json", self.id);
+        self.api.call("GET", &path, &Value::Null).unwrap_or_else(|e| panic!("docker: {e}"))
+    }
+
+    /// What it prints on stdout, from its beginning and as it goes on.
+    pub fn lines(&self) -> Lines {
+        let path = format!("/containers/{}/logs?follow=1&stdout=1", self.id);
+        let stream = self.api.0.enter(|| {
+            let socket = http::unix(Path::new(SOCKET))?;
+            // A silent container is no hanging daemon.
+            socket.set_read_timeout(None).map_err(|e| e.to_string())?;
+            http::request(socket, "GET", &path, "application/json", &[])
+        });
+        let stream = stream.unwrap_or_else(|e| panic!("docker logs: {e}"));
+        Lines::demultiplex(&self.name, stream.stream())
+    }
+
+    /// Connects once from inside its network, and reads the server's name. Costs no process.
+    pub fn connect(&self, to: impl Into<SocketAddr>) -> Attempt {
+        let to = to.into();
+        self.enter(|| Attempt::make(to, CONNECT))
+    }
+
+    /// Runs `work` inside its network namespace (its files and processes stay outside).
+    pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let pid = &self.inspected["State"]["Pid"];
+        let path = PathBuf::from(format!("/proc/{pid}/ns/net"));
+        // Docker tells the pid as the host sees it, so it is looked up in the host.
+        self.api.0.enter(|| Namespaces::net(&path)).enter(work)
+    }
+
+    /// Runs a command in it to its end.
+    ///
+    /// # Panics
+    /// When Docker can't start it.
+    #[track_caller]
+    pub fn exec(&self, command: &[&str]) -> Output {
+        self.try_exec(command).unwrap_or_else(|e| panic!("docker exec in {}: {e}", self.name))
+    }
+
+    /// Lets [`Run::serve_http`] answer 503 from now on.
+    pub fn fail(&self) {
+        self.exec(&["touch", "/fail"]).ok();
+    }
+
+    /// Ends [`Container::fail`].
+    pub fn recover(&self) {
+        self.exec(&["rm", "/fail"]).ok();
+    }
+
+    /// `docker stop`.
+    pub fn stop(&self) {
+        self.post("stop");
+    }
+
+    /// `docker kill`: SIGKILL.
+    pub fn kill(&self) {
+        self.post("kill");
+    }
+
+    /// `docker rm --force`.
+    pub fn remove(self) {
+        let path = format!("/containers/{}?force=1", self.id);
+        self.api.call("DELETE", &path, &Value::Null).unwrap_or_else(|e| panic!("docker: {e}"));
+    }
+
+    fn try_exec(&self, command: &[&str]) -> Result<Output, String> {
+        let body = json!({ "AttachStdout": true, "AttachStderr": true, "Cmd": command });
+        let created = self.api.call("POST", &format!("/containers/{}/exec", self.id), &body)?;
+        let exec = created["Id"].as_str().ok_or("no id")?;
+        let start = format!("/exec/{exec}/start");
+        let stream = self.api.0.enter(|| {
+            let socket = http::unix(Path::new(SOCKET))?;
+            http::request(socket, "POST", &start, "application/json", b"{\"Detach\":false}")?.bytes()
+        })?;
+        let (stdout, stderr) = crate::lines::split(&stream);
+        let code = &self.api.call("GET", &format!("/exec/{exec}/json"), &Value::Null)?["ExitCode"];
+        let code = code.as_i64().and_then(|code| i32::try_from(code).ok());
+        Ok(Output { code: code.ok_or("no exit code")?, stdout, stderr })
+    }
+
+    fn endpoint(&self) -> &Value {
+        let networks = self.inspected["NetworkSettings"]["Networks"].as_object();
+        networks.and_then(|networks| networks.values().next()).unwrap_or(&Value::Null)
+    }
+
+    fn post(&self, verb: &str) {
+        let path = format!("/containers/{}/{verb}", self.id);
+        self.api.call("POST", &path, &Value::Null).unwrap_or_else(|e| panic!("docker: {e}"));
+    }
+}

@@ -1,0 +1,123 @@
+//! A host's Docker daemon, spoken to by its HTTP API: ten times as fast as the `docker` command.
+
+use crate::container::{Container, Run};
+use crate::daemon::Daemon;
+use crate::home::Home;
+use crate::http;
+use crate::image;
+use crate::namespaces::Namespaces;
+use serde_json::{Value, json};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Inside the host.
+pub(crate) const SOCKET: &str = "/run/docker.sock";
+/// Its data are in the host's own memory and go with the host.
+const DATA_ROOT: &str = "/run/docker-data";
+/// The daemon takes 0.4 s on an idle machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// See the module's head.
+#[derive(Debug)]
+pub struct Docker {
+    /// The `dockerd` process; it starts its own containerd.
+    pub daemon: Daemon,
+    api: Api,
+}
+
+/// Docker's API as seen by one host.
+#[derive(Debug, Clone)]
+pub(crate) struct Api(pub(crate) Arc<Namespaces>);
+
+impl Docker {
+    pub(crate) fn new(home: &Home, cgroup: &str) -> Self {
+        let command = [
+            "dockerd",
+            "--host=unix:///run/docker.sock",
+            "--exec-root=/run/docker",
+            "--pidfile=/run/docker.pid",
+            "--storage-driver=overlay2",
+        ];
+        let mut command: Vec<String> = command.map(str::to_owned).into();
+        command.push(format!("--data-root={DATA_ROOT}"));
+        command.push(format!("--cgroup-parent=/{cgroup}"));
+        let daemon = Daemon::new("dockerd", home, command);
+        Self { daemon, api: Api(Arc::clone(&home.namespaces)) }
+    }
+
+    /// Starts the daemon and waits until it answers.
+    pub fn start(&self) {
+        self.daemon.start();
+        self.wait_ready();
+    }
+
+    /// Ends the daemon in order, and with it all containers unless it runs with `--live-restore`.
+    pub fn stop(&self) {
+        self.daemon.terminate(PATIENCE);
+    }
+
+    pub(crate) fn wait_ready(&self) {
+        self.daemon.ready(PATIENCE, || self.api.call("GET", "/_ping", &Value::Null));
+    }
+
+    /// Makes the one image, `steppe-probe`.
+    pub(crate) fn load_image(&self) {
+        let path = format!("/images/create?fromSrc=-&repo={}&tag=latest", image::NAME);
+        let answer = self.api.0.enter(|| {
+            http::request(http::unix(Path::new(SOCKET))?, "POST", &path, "application/x-tar", image::tar())?
+                .text()
+        });
+        let answer = answer.unwrap_or_else(|e| panic!("docker import: {e}"));
+        assert!(answer.contains("sha256:"), "docker import: {answer}");
+    }
+
+    /// Creates and starts a container.
+    ///
+    /// # Panics
+    /// When Docker refuses.
+    #[track_caller]
+    pub fn run(&self, run: Run) -> Container {
+        Container::start(self.api.clone(), run)
+    }
+
+    /// Creates a bridge network.
+    pub fn create_network(&self, name: &str, subnet: &str) {
+        let body = json!({
+            "Name": name, "Driver": "bridge", "CheckDuplicate": true,
+            "IPAM": { "Config": [{ "Subnet": subnet }] },
+        });
+        self.call("POST", "/networks/create", &body);
+    }
+
+    /// Removes a network.
+    pub fn remove_network(&self, name: &str) {
+        self.call("DELETE", &format!("/networks/{name}"), &Value::Null);
+    }
+
+    /// The names of all containers, running or not.
+    pub fn containers(&self) -> Vec<String> {
+        let list = self.call("GET", "/containers/json?all=1", &Value::Null);
+        let names = list.as_array().into_iter().flatten().filter_map(|c| c["Names"][0].as_str());
+        names.map(|name| name.trim_start_matches('/').to_owned()).collect()
+    }
+
+    /// Calls any part of Docker's API (the newest version that the daemon speaks).
+    ///
+    /// # Panics
+    /// When the answer isn't a success.
+    #[track_caller]
+    pub fn call(&self, method: &str, path: &str, body: &Value) -> Value {
+        self.try_call(method, path, body).unwrap_or_else(|e| panic!("docker: {e}"))
+    }
+
+    pub(crate) fn try_call(&self, method: &str, path: &str, body: &Value) -> Result<Value, String> {
+        self.api.call(method, path, body)
+    }
+}
+
+impl Api {
+    pub(crate) fn call(&self, method: &str, path: &str, body: &Value) -> Result<Value, String> {
+        self.0.enter(|| http::json(http::unix(Path::new(SOCKET))?, method, path, body))
+    }
+}

@@ -1,0 +1,167 @@
+//! One host: its namespaces, its Docker, its Consul agent and its copy of Steppe.
+
+use crate::consul::Consul;
+use crate::daemon::{Daemon, tail};
+use crate::docker::Docker;
+use crate::holder::Holder;
+use crate::namespaces::Namespaces;
+use crate::output::{self, Output};
+use crate::suite::{self, Suite};
+use serde_json::Value;
+use std::fmt::Write;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::process::Command;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use steppe_probe::Attempt;
+
+/// How many lines of Steppe's logs a dump shows, and of Docker's and Consul's, which are wordy.
+const TAIL: usize = 60;
+const SHORT_TAIL: usize = 12;
+
+/// See the module's head.
+#[derive(Debug)]
+pub struct Host {
+    /// Its name, and its Consul node's: `a`, `b`, …
+    pub name: String,
+    /// Its address on the hosts' network.
+    pub address: Ipv4Addr,
+    /// Its Docker daemon.
+    pub docker: Docker,
+    /// Its Consul agent; not running in a cluster without Consul.
+    pub consul: Consul,
+    /// Its Steppe; not running until the test starts it.
+    pub suite: Suite,
+    namespaces: Arc<Namespaces>,
+    // Last: fields are dropped in this order, and the init can end only after the daemons.
+    holder: Mutex<Option<Holder>>,
+}
+
+impl Host {
+    pub(crate) fn new(name: &str, address: Ipv4Addr, holder: Holder, cluster: &str) -> Self {
+        let home = holder.home();
+        Self {
+            docker: Docker::new(home, cluster),
+            consul: Consul::client(name, address, home),
+            suite: Suite::new(home),
+            name: name.to_owned(),
+            address,
+            namespaces: Arc::clone(&home.namespaces),
+            holder: Mutex::new(Some(holder)),
+        }
+    }
+
+    /// Runs a shell script in the host.
+    #[track_caller]
+    pub fn sh(&self, script: &str) -> Output {
+        output::sh(&self.namespaces, script)
+    }
+
+    /// Runs a program in the host.
+    #[track_caller]
+    pub fn exec(&self, program: impl AsRef<Path>, arguments: &[&str]) -> Output {
+        let mut command = Command::new(program.as_ref());
+        command.args(arguments);
+        output::run(&self.namespaces, command, "")
+    }
+
+    /// Runs the command line tool, `steppe`.
+    #[track_caller]
+    pub fn steppe(&self, arguments: &[&str]) -> Output {
+        suite::assert_built("steppe");
+        self.exec(suite::binary("steppe"), arguments)
+    }
+
+    /// Runs `nft` and returns what it prints.
+    ///
+    /// # Panics
+    /// When it fails.
+    #[track_caller]
+    pub fn nft(&self, arguments: &[&str]) -> String {
+        self.exec("nft", arguments).ok()
+    }
+
+    /// Runs `grpcurl -unix -plaintext` on a process's socket, such as `&host.suite.proxy`; `arguments` come
+    /// after the socket: `["list"]`, `["describe", "steppe.v1.Proxy"]`.
+    #[track_caller]
+    pub fn grpcurl(&self, daemon: &Daemon, arguments: &[&str]) -> Output {
+        let program = suite::target_dir().join("needs/grpcurl");
+        assert!(program.exists(), "{} is missing: run `make install-needs`", program.display());
+        let socket = suite::socket(daemon);
+        let socket = socket.to_str().expect("the run directory's name is text");
+        // grpcurl's options must come before the address, and its verbs after it.
+        self.exec(program, &[&["-unix", "-plaintext", socket], arguments].concat())
+    }
+
+    /// Connects once from the host itself, and reads the server's name.
+    pub fn connect(&self, to: impl Into<SocketAddr>, timeout: Duration) -> Attempt {
+        let to = to.into();
+        self.enter(|| Attempt::make(to, timeout))
+    }
+
+    /// Runs `work` inside the host, on a thread of its own; see [`Namespaces::enter`].
+    pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        self.namespaces.enter(work)
+    }
+
+    /// Asks an HTTP server from inside the host, such as the metrics.
+    ///
+    /// # Errors
+    /// When it can't be reached or answers with an error.
+    pub fn http_get(&self, to: SocketAddr, path: &str) -> Result<String, String> {
+        self.enter(|| {
+            let response = crate::http::request(crate::http::tcp(to)?, "GET", path, "text/plain", &[])?;
+            if response.status == 200 { response.text() } else { Err(format!("status {}", response.status)) }
+        })
+    }
+
+    /// A power failure: all its processes are gone at once, and its network with them.
+    pub fn crash(&self) {
+        let daemons = [&self.docker.daemon, &self.consul.daemon];
+        self.suite.all().iter().chain(&daemons).for_each(|daemon| daemon.kill());
+        drop(self.holder.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
+    /// Its init's pid as seen from outside: `nsenter -t PID -a` enters. None after [`Host::crash`].
+    pub fn pid(&self) -> Option<u32> {
+        let holder = self.holder.lock().unwrap_or_else(PoisonError::into_inner);
+        holder.as_ref().map(Holder::pid)
+    }
+
+    /// Everything that may explain a failure: rules, addresses, routes, containers, the ends of all logs.
+    pub fn dump(&self) -> String {
+        let mut text = format!("==== host {} ({})\n", self.name, self.address);
+        if self.pid().is_none() {
+            text.push_str("crashed\n");
+            return text;
+        }
+        for script in ["nft list ruleset", "ip -br addr", "ip route show table all", "ls -ln /run/steppe"] {
+            let out = self.sh(script);
+            writeln!(text, "---- {script}\n{}{}", out.stdout, out.stderr).ok();
+        }
+        if self.docker.daemon.is_running() {
+            let list = self.docker.try_call("GET", "/containers/json?all=1", &Value::Null);
+            let list = list.unwrap_or_else(Value::String);
+            writeln!(text, "---- containers").ok();
+            for container in list.as_array().into_iter().flatten() {
+                let networks = &container["NetworkSettings"]["Networks"];
+                let (names, status, labels) =
+                    (&container["Names"], &container["Status"], &container["Labels"]);
+                writeln!(text, "{names} {status} {labels} {networks}").ok();
+            }
+        }
+        let suite = self.suite.all().map(|daemon| (daemon, TAIL));
+        let others = [&self.docker.daemon, &self.consul.daemon].map(|daemon| (daemon, SHORT_TAIL));
+        for (daemon, lines) in suite.into_iter().chain(others) {
+            let log = daemon.log();
+            if !log.is_empty() {
+                let state = if daemon.is_running() { "running" } else { "not running" };
+                writeln!(text, "---- {} ({state}), all in {}", daemon.name(), daemon.log_path().display())
+                    .ok();
+                writeln!(text, "{}", tail(&log, lines)).ok();
+            }
+        }
+        text
+    }
+}

@@ -1,0 +1,127 @@
+//! A host's copy of Steppe: each process under the identity that it has in production.
+
+use crate::daemon::Daemon;
+use crate::home::Home;
+use crate::namespaces::Namespaces;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The group that owns the run directory and may ask the sockets.
+pub const GROUP: u32 = 60_700;
+/// The uids of control, proxy, netfilter-agent and dns.
+pub const UIDS: [u32; 4] = [0, 60_701, 60_702, 60_703];
+/// Inside each host; root and [`GROUP`] own it, mode 1770.
+pub const RUN_DIR: &str = "/run/steppe";
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The processes of Steppe on one host. Each can be started, killed and restarted alone.
+#[derive(Debug)]
+pub struct Suite {
+    /// `steppe-control`: uid 0, no capability.
+    pub control: Daemon,
+    /// `steppe-proxy`: no capability.
+    pub proxy: Daemon,
+    /// `steppe-netfilter-agent`: CAP_NET_ADMIN alone.
+    pub netfilter_agent: Daemon,
+    /// `steppe-dns`: CAP_NET_BIND_SERVICE alone.
+    pub dns: Daemon,
+    namespaces: Arc<Namespaces>,
+}
+
+impl Suite {
+    pub(crate) fn new(home: &Home) -> Self {
+        let daemon = |name: &str, uid, capability| {
+            let command = privileged(&format!("steppe-{name}"), uid, capability);
+            Daemon::new(name, home, command)
+        };
+        let [control, proxy, netfilter_agent, dns] = UIDS;
+        Self {
+            control: daemon("control", control, None),
+            proxy: daemon("proxy", proxy, None),
+            netfilter_agent: daemon("netfilter-agent", netfilter_agent, Some("net_admin")),
+            dns: daemon("dns", dns, Some("net_bind_service")),
+            namespaces: Arc::clone(&home.namespaces),
+        }
+    }
+
+    /// Starts netfilter-agent, proxy and control, and waits until each listens on its socket.
+    /// dns is started by tests that are about names.
+    pub fn start(&self) {
+        let daemons = [&self.netfilter_agent, &self.proxy, &self.control];
+        daemons.iter().for_each(|daemon| daemon.start());
+        daemons.iter().for_each(|daemon| self.wait_socket(daemon));
+    }
+
+    /// Waits until a process accepts connections on its socket.
+    ///
+    /// # Panics
+    /// When it ends or takes too long, with the end of its log.
+    #[track_caller]
+    pub fn wait_socket(&self, daemon: &Daemon) {
+        let socket = socket(daemon);
+        daemon.ready(PATIENCE, || {
+            self.namespaces
+                .enter(|| UnixStream::connect(&socket))
+                .map_err(|e| format!("{}: {e}", socket.display()))
+        });
+    }
+
+    /// SIGKILL and start, and waits until it listens again.
+    #[track_caller]
+    pub fn restart(&self, daemon: &Daemon) {
+        daemon.restart();
+        self.wait_socket(daemon);
+    }
+
+    /// All four, whether they run or not.
+    pub fn all(&self) -> [&Daemon; 4] {
+        [&self.control, &self.proxy, &self.netfilter_agent, &self.dns]
+    }
+}
+
+/// A process's socket.
+pub(crate) fn socket(daemon: &Daemon) -> PathBuf {
+    Path::new(RUN_DIR).join(format!("{}.sock", daemon.name()))
+}
+
+/// The command line that gives up everything but one capability, then becomes the program. An empty bounding
+/// set leaves root without any as well (capabilities(7)).
+fn privileged(program: &str, uid: u32, capability: Option<&str>) -> Vec<String> {
+    let only = capability.map_or_else(|| "-all".to_owned(), |name| format!("-all,+{name}"));
+    vec![
+        "setpriv".into(),
+        format!("--reuid={uid}"),
+        format!("--regid={GROUP}"),
+        "--clear-groups".into(),
+        format!("--inh-caps={only}"),
+        format!("--ambient-caps={only}"),
+        format!("--bounding-set={only}"),
+        binary(program).to_string_lossy().into_owned(),
+    ]
+}
+
+/// A program of the workspace: beside the running test or demo, or in `STEPPE_BIN_DIR`.
+pub(crate) fn binary(name: &str) -> PathBuf {
+    std::env::var_os("STEPPE_BIN_DIR").map_or_else(profile_dir, PathBuf::from).join(name)
+}
+
+/// Cargo's `target/debug` or `target/release` that the running program is from.
+pub(crate) fn profile_dir() -> PathBuf {
+    let program = std::env::current_exe().expect("/proc/self/exe");
+    let dir = program.parent().expect("a program is in a directory");
+    if dir.ends_with("deps") { dir.parent().unwrap_or(dir).to_owned() } else { dir.to_owned() }
+}
+
+/// Cargo's `target`.
+pub(crate) fn target_dir() -> PathBuf {
+    let profile = profile_dir();
+    profile.parent().unwrap_or(&profile).to_owned()
+}
+
+/// Fails at once, and clearly, if the suite hasn't been built.
+pub(crate) fn assert_built(program: &str) {
+    let path = binary(program);
+    assert!(path.exists(), "{} is missing: `make build` builds it", path.display());
+}
