@@ -1,8 +1,11 @@
 //! The testbed itself, shown by traffic, without Steppe.
 
-use std::net::{Ipv4Addr, SocketAddr};
-use std::time::Duration;
-use steppe_testbed::{Cluster, OUTSIDE, Outcome, Run, Service, eventually};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+use steppe_testbed::{Cluster, GROUP, Identity, OUTSIDE, Outcome, RUN_DIR, Run, Service, eventually};
 
 const SOON: Duration = Duration::from_secs(5);
 const VIP: Ipv4Addr = Ipv4Addr::new(247, 1, 2, 3);
@@ -129,8 +132,111 @@ fn nothing_is_left_when_a_cluster_is_dropped() {
     assert!(!cgroup.is_empty(), "the container has a cgroup");
     drop(cluster);
     for pid in pids {
-        assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists(), "process {pid} is left");
+        assert!(!Path::new(&format!("/proc/{pid}")).exists(), "process {pid} is left");
     }
     assert!(!logs.exists(), "{} is left", logs.display());
-    assert!(!std::path::Path::new(cgroup.trim()).exists(), "{cgroup} is left");
+    assert!(!Path::new(cgroup.trim()).exists(), "{cgroup} is left");
+}
+
+#[test]
+#[should_panic(expected = "packets for virtual addresses left a host")]
+fn a_test_that_lets_a_packet_for_a_virtual_address_out_fails() {
+    let cluster = Cluster::hosts(1).without_consul().without_docker().start();
+    cluster.one().connect((VIP, 80), Duration::from_millis(50));
+}
+
+#[test]
+fn nothing_is_left_when_the_test_program_is_killed() {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_raise"))
+        .arg("2")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it can be started");
+    let id = program.id();
+    let lines = BufReader::new(program.stdout.take().expect("a pipe")).lines().map_while(Result::ok);
+    let kill = lines.filter_map(|line| line.split_once("kill -9 ").map(|(_, pids)| pids.to_owned())).next();
+    let pids = kill.expect("it tells its hosts' pids");
+    program.kill().expect("SIGKILL");
+    program.wait().expect("waitpid");
+    for pid in pids.split(' ').map(|pid| format!("/proc/{pid}")) {
+        eventually(SOON, "the hosts are gone", || if Path::new(&pid).exists() { Err(&pid) } else { Ok(()) });
+    }
+    // What outlives processes is swept when the next cluster is raised.
+    eventually(SOON, "its cgroups are gone", || {
+        drop(Cluster::hosts(1).without_consul().without_docker().start());
+        let found =
+            Command::new("find").args(["/sys/fs/cgroup", "-name", &format!("steppe-test-{id}-*")]).output();
+        let found = String::from_utf8_lossy(&found.expect("find").stdout).into_owned();
+        if found.is_empty() { Ok(()) } else { Err(found) }
+    });
+}
+
+#[test]
+fn the_suite_runs_under_the_identities_of_production() {
+    let cluster = Cluster::hosts(1).without_consul().without_docker().start();
+    let a = cluster.one();
+    // Bits 12 and 10 of a capability set (linux/capability.h): NET_ADMIN and NET_BIND_SERVICE.
+    for (identity, capabilities) in [
+        (Identity::CONTROL, 0_u64),
+        (Identity::PROXY, 0),
+        (Identity::NETFILTER_AGENT, 1 << 12),
+        (Identity::DNS, 1 << 10),
+    ] {
+        let status = a.exec_as(identity, "cat", &["/proc/self/status"]).ok();
+        let line = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+            line.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(line("Uid:"), vec![identity.uid.to_string(); 4]);
+        assert_eq!(line("Gid:"), vec![GROUP.to_string(); 4]);
+        for set in ["CapPrm:", "CapEff:", "CapBnd:"] {
+            assert_eq!(line(set), [format!("{capabilities:016x}")], "{identity:?} {set}");
+        }
+        let socket = format!("{RUN_DIR}/of-{}", identity.uid);
+        a.exec_as(identity, "touch", &[&socket]).ok();
+    }
+    let stranger = a.exec("setpriv", &["--reuid=60799", "--regid=60799", "--clear-groups", "ls", RUN_DIR]);
+    assert_ne!(stranger.code, 0, "the run directory is closed to others");
+}
+
+#[test]
+fn a_daemon_can_be_frozen_thawed_and_ended_in_order() {
+    let cluster = Cluster::hosts(1).without_docker().start();
+    let a = cluster.one();
+    let consul = &a.consul.daemon;
+    consul.wait_log("Consul agent running", SOON);
+    assert!(consul.resident_kib() > 1_000);
+    consul.freeze();
+    let refused = a.enter(|| TcpStream::connect_timeout(&([127, 0, 0, 1], 8500).into(), SOON));
+    assert!(refused.is_ok(), "the kernel still accepts for it");
+    consul.thaw();
+    a.consul.leader().expect("it answers again");
+    assert!(consul.terminate(Duration::from_secs(20)).code().is_some());
+    assert!(!consul.is_running());
+    a.consul.start();
+}
+
+#[test]
+fn a_slow_line_is_slow() {
+    let cluster = Cluster::hosts(2).without_consul().without_docker().start();
+    let [a, b] = cluster.all();
+    let listener = b.enter(|| TcpListener::bind((b.address, 0))).expect("bind");
+    let to = listener.local_addr().expect("it is bound");
+    let transfer = || {
+        let start = Instant::now();
+        let mut sender = a.enter(|| TcpStream::connect(to)).expect("connect");
+        let (mut receiver, _) = listener.accept().expect("accept");
+        // Less than a socket's buffer, so that one thread can do both ends.
+        sender.write_all(&[7; 32 * 1024]).expect("write");
+        receiver.read_exact(&mut [0; 32 * 1024]).expect("read");
+        start.elapsed()
+    };
+    let fast = transfer();
+    cluster.lan.slow("b", 256);
+    // 32 KiB at 256 kbit/s take a second, less what the burst lets pass at once.
+    let slow = transfer();
+    assert!(slow > Duration::from_millis(400) && fast < slow / 4, "fast {fast:?}, slow {slow:?}");
+    cluster.lan.unslow("b");
+    assert!(transfer() < slow / 4);
 }

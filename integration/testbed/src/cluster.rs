@@ -152,10 +152,15 @@ impl Cluster {
         self.leaks_allowed.store(true, Ordering::Relaxed);
     }
 
-    /// Leaves everything up when the program ends, and says how to get in and how to end it.
+    /// Leaves everything up when the program ends, and returns [`Cluster::how_to_enter`].
     pub fn keep(&self) -> String {
         let keep = self.leftovers.keep();
         std::fs::write(&keep, "").unwrap_or_else(|e| panic!("{}: {e}", keep.display()));
+        self.how_to_enter()
+    }
+
+    /// For a person: how to get into each host, where the logs are, and how to end it.
+    pub fn how_to_enter(&self) -> String {
         let mut text = String::new();
         let mut pids = vec![self.lan.pid()];
         for host in &self.hosts {

@@ -6,7 +6,7 @@ use crate::docker::Docker;
 use crate::holder::Holder;
 use crate::namespaces::Namespaces;
 use crate::output::{self, Output};
-use crate::suite::{self, Suite};
+use crate::suite::{self, Identity, Suite};
 use serde_json::Value;
 use std::fmt::Write;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -63,6 +63,17 @@ impl Host {
     pub fn exec(&self, program: impl AsRef<Path>, arguments: &[&str]) -> Output {
         let mut command = Command::new(program.as_ref());
         command.args(arguments);
+        output::run(&self.namespaces, command, "")
+    }
+
+    /// Runs a program in the host under the identity of one of Steppe's processes.
+    #[track_caller]
+    pub fn exec_as(&self, identity: Identity, program: &str, arguments: &[&str]) -> Output {
+        let mut words = identity.command();
+        words.push(program.to_owned());
+        words.extend(arguments.iter().map(|&argument| argument.to_owned()));
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
         output::run(&self.namespaces, command, "")
     }
 

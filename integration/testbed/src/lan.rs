@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 /// The hosts' default route leads here.
 pub const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
-/// An address beyond the router (TEST-NET-1, RFC 5737): what is neither a host nor a container.
-pub const OUTSIDE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+/// An address beyond the router (TEST-NET-2, RFC 5737): what is neither a host nor a container.
+pub const OUTSIDE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 /// The hosts' network.
 pub(crate) const PREFIX: u8 = 24;
 

@@ -37,7 +37,11 @@ fn output(words: &[&str]) -> String {
 
 /// Addresses by DHCP and routes by router advertisements carry the seconds that they have left.
 fn without_times(text: &str) -> String {
-    let mut words = text.split(' ');
+    text.lines().map(|line| line_without_times(line) + "\n").collect()
+}
+
+fn line_without_times(line: &str) -> String {
+    let mut words = line.split(' ');
     let mut kept = Vec::new();
     while let Some(word) = words.next() {
         if matches!(word, "valid_lft" | "preferred_lft" | "expires") {

@@ -10,11 +10,44 @@ use std::time::Duration;
 
 /// The group that owns the run directory and may ask the sockets.
 pub const GROUP: u32 = 60_700;
-/// The uids of control, proxy, netfilter-agent and dns.
-pub const UIDS: [u32; 4] = [0, 60_701, 60_702, 60_703];
 /// Inside each host; root and [`GROUP`] own it, mode 1770.
 pub const RUN_DIR: &str = "/run/steppe";
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Whom a process runs as, always with the group [`GROUP`] and no other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    /// Its user id.
+    pub uid: u32,
+    /// The one capability that it keeps, as setpriv(1) calls it.
+    pub capability: Option<&'static str>,
+}
+
+impl Identity {
+    /// control: root without any capability.
+    pub const CONTROL: Self = Self { uid: 0, capability: None };
+    /// proxy: no privilege.
+    pub const PROXY: Self = Self { uid: 60_701, capability: None };
+    /// netfilter-agent: CAP_NET_ADMIN.
+    pub const NETFILTER_AGENT: Self = Self { uid: 60_702, capability: Some("net_admin") };
+    /// dns: CAP_NET_BIND_SERVICE.
+    pub const DNS: Self = Self { uid: 60_703, capability: Some("net_bind_service") };
+
+    /// The command line that gives up everything else and then becomes the program that follows. An empty
+    /// bounding set leaves root without capabilities as well (capabilities(7)).
+    pub(crate) fn command(self) -> Vec<String> {
+        let only = self.capability.map_or_else(|| "-all".to_owned(), |name| format!("-all,+{name}"));
+        vec![
+            "setpriv".into(),
+            format!("--reuid={}", self.uid),
+            format!("--regid={GROUP}"),
+            "--clear-groups".into(),
+            format!("--inh-caps={only}"),
+            format!("--ambient-caps={only}"),
+            format!("--bounding-set={only}"),
+        ]
+    }
+}
 
 /// The processes of Steppe on one host. Each can be started, killed and restarted alone.
 #[derive(Debug)]
@@ -32,16 +65,16 @@ pub struct Suite {
 
 impl Suite {
     pub(crate) fn new(home: &Home) -> Self {
-        let daemon = |name: &str, uid, capability| {
-            let command = privileged(&format!("steppe-{name}"), uid, capability);
+        let daemon = |name: &str, identity: Identity| {
+            let mut command = identity.command();
+            command.push(binary(&format!("steppe-{name}")).to_string_lossy().into_owned());
             Daemon::new(name, home, command)
         };
-        let [control, proxy, netfilter_agent, dns] = UIDS;
         Self {
-            control: daemon("control", control, None),
-            proxy: daemon("proxy", proxy, None),
-            netfilter_agent: daemon("netfilter-agent", netfilter_agent, Some("net_admin")),
-            dns: daemon("dns", dns, Some("net_bind_service")),
+            control: daemon("control", Identity::CONTROL),
+            proxy: daemon("proxy", Identity::PROXY),
+            netfilter_agent: daemon("netfilter-agent", Identity::NETFILTER_AGENT),
+            dns: daemon("dns", Identity::DNS),
             namespaces: Arc::clone(&home.namespaces),
         }
     }
@@ -50,6 +83,7 @@ impl Suite {
     /// dns is started by tests that are about names.
     pub fn start(&self) {
         let daemons = [&self.netfilter_agent, &self.proxy, &self.control];
+        daemons.iter().for_each(|daemon| assert_built(&format!("steppe-{}", daemon.name())));
         daemons.iter().for_each(|daemon| daemon.start());
         daemons.iter().for_each(|daemon| self.wait_socket(daemon));
     }
@@ -84,22 +118,6 @@ impl Suite {
 /// A process's socket.
 pub(crate) fn socket(daemon: &Daemon) -> PathBuf {
     Path::new(RUN_DIR).join(format!("{}.sock", daemon.name()))
-}
-
-/// The command line that gives up everything but one capability, then becomes the program. An empty bounding
-/// set leaves root without any as well (capabilities(7)).
-fn privileged(program: &str, uid: u32, capability: Option<&str>) -> Vec<String> {
-    let only = capability.map_or_else(|| "-all".to_owned(), |name| format!("-all,+{name}"));
-    vec![
-        "setpriv".into(),
-        format!("--reuid={uid}"),
-        format!("--regid={GROUP}"),
-        "--clear-groups".into(),
-        format!("--inh-caps={only}"),
-        format!("--ambient-caps={only}"),
-        format!("--bounding-set={only}"),
-        binary(program).to_string_lossy().into_owned(),
-    ]
 }
 
 /// A program of the workspace: beside the running test or demo, or in `STEPPE_BIN_DIR`.

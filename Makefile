@@ -1,0 +1,43 @@
+# What a person or CI does with Steppe. `make` alone lists it.
+.DEFAULT_GOAL := help
+.PHONY: help install-needs build demo test test-unit check bench clean
+
+# Crates that can't be built without C libraries or a static libc, for those who have cargo alone.
+NEEDY := steppe-testbed steppe-integration
+ifneq ($(shell pkg-config --exists libnftnl libmnl 2>/dev/null && echo yes),yes)
+NEEDY += steppe-netfilter-agent
+endif
+
+help: ## lists the targets
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+install-needs: ## installs what is missing, as root; says what and why
+	@integration/install-needs
+
+build: install-needs ## builds everything
+	cargo build --workspace
+
+demo: install-needs ## raises two hosts and shows the story, as root; KEEP=1 leaves them up
+	cargo build --workspace
+	cargo run --quiet -p steppe-integration --bin demo
+
+test: install-needs ## runs every test, as root
+	@integration/run-tests
+
+test-unit: ## runs the tests that need nothing but cargo
+	cargo test --workspace $(addprefix --exclude ,$(NEEDY))
+
+check: install-needs ## formatting, lints, each crate alone, licences of dependencies
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	@for crate in $$(cargo tree --workspace --depth 0 --prefix none | awk 'NF { print $$1 }'); do \
+	    echo "cargo check -p $$crate"; cargo check --quiet -p "$$crate" || exit 1; done
+	@if command -v cargo-deny >/dev/null; then cargo deny check; \
+	    else echo "cargo deny is not installed: licences and advisories are not checked"; fi
+
+bench: install-needs ## measures what DESIGN promises, as root
+	cargo build --release --workspace
+	cargo run --release --quiet -p steppe-integration --bin bench
+
+clean: ## removes what was built and downloaded
+	cargo clean
