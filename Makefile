@@ -2,6 +2,13 @@
 .DEFAULT_GOAL := help
 .PHONY: help install-needs build demo test test-unit check bench clean
 
+# sudo forgets where the user's Rust is.
+ifneq ($(SUDO_USER),)
+user-home := $(shell getent passwd "$(SUDO_USER)" | cut -d: -f6)
+export PATH := $(PATH):$(user-home)/.cargo/bin
+export RUSTUP_HOME ?= $(user-home)/.rustup
+endif
+
 # Crates that can't be built without C libraries or a static libc, for those who have cargo alone.
 NEEDY := steppe-testbed steppe-integration
 ifneq ($(shell pkg-config --exists libnftnl libmnl 2>/dev/null && echo yes),yes)
@@ -32,8 +39,8 @@ check: install-needs ## formatting, lints, each crate alone, licences of depende
 	cargo clippy --workspace --all-targets -- -D warnings
 	@for crate in $$(cargo tree --workspace --depth 0 --prefix none | awk 'NF { print $$1 }'); do \
 	    echo "cargo check -p $$crate"; cargo check --quiet -p "$$crate" || exit 1; done
-	@if command -v cargo-deny >/dev/null; then cargo deny check; \
-	    else echo "cargo deny is not installed: licences and advisories are not checked"; fi
+	@if command -v cargo-deny >/dev/null; then cargo deny check bans licenses sources; \
+	    else echo "cargo deny is not installed: licences of dependencies are not checked"; fi
 
 bench: install-needs ## measures what DESIGN promises, as root
 	cargo build --release --workspace

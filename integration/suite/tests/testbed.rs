@@ -160,10 +160,12 @@ fn nothing_is_left_when_the_test_program_is_killed() {
     program.kill().expect("SIGKILL");
     program.wait().expect("waitpid");
     for pid in pids.split(' ').map(|pid| format!("/proc/{pid}")) {
-        eventually(SOON, "the hosts are gone", || if Path::new(&pid).exists() { Err(&pid) } else { Ok(()) });
+        eventually(Duration::from_secs(20), "the hosts are gone", || {
+            if Path::new(&pid).exists() { Err(&pid) } else { Ok(()) }
+        });
     }
     // What outlives processes is swept when the next cluster is raised.
-    eventually(SOON, "its cgroups are gone", || {
+    eventually(Duration::from_secs(20), "its cgroups are gone", || {
         drop(Cluster::hosts(1).without_consul().without_docker().start());
         let found =
             Command::new("find").args(["/sys/fs/cgroup", "-name", &format!("steppe-test-{id}-*")]).output();
@@ -215,6 +217,27 @@ fn a_daemon_can_be_frozen_thawed_and_ended_in_order() {
     assert!(consul.terminate(Duration::from_secs(20)).code().is_some());
     assert!(!consul.is_running());
     a.consul.start();
+}
+
+#[test]
+fn a_held_connection_tells_when_it_is_cut_and_docker_tells_its_events() {
+    let cluster = Cluster::hosts(1).without_consul().start();
+    let a = cluster.one();
+    let events = a.docker.events();
+    let web = a.docker.run(Run::serve("web", 80));
+    events.until(SOON, "the event of its start", |line| {
+        (line.contains("\"Action\":\"start\"") && line.contains(&web.id)).then_some(())
+    });
+    let client = a.docker.run(Run::hold("client", (web.address(), 80).into()));
+    let lines = client.lines();
+    assert!(lines.next(SOON).ends_with(" open web"));
+    web.kill();
+    assert!(lines.next(SOON).contains(" closed "));
+    assert!(lines.rest(SOON).is_empty());
+
+    let own = a.daemon("own", Identity::PROXY, &["bash", "-c", "id -u; read -r _ </dev/zero"]);
+    own.start();
+    own.wait_log("60701", SOON);
 }
 
 #[test]

@@ -155,24 +155,27 @@ impl Cluster {
     /// Leaves everything up when the program ends, and returns [`Cluster::how_to_enter`].
     pub fn keep(&self) -> String {
         let keep = self.leftovers.keep();
-        std::fs::write(&keep, "").unwrap_or_else(|e| panic!("{}: {e}", keep.display()));
+        std::fs::write(&keep, self.pids().join(" ")).unwrap_or_else(|e| panic!("{}: {e}", keep.display()));
         self.how_to_enter()
     }
 
     /// For a person: how to get into each host, where the logs are, and how to end it.
     pub fn how_to_enter(&self) -> String {
         let mut text = String::new();
-        let mut pids = vec![self.lan.pid()];
         for host in &self.hosts {
             if let Some(pid) = host.pid() {
                 writeln!(text, "enter host {}:  nsenter -t {pid} -a", host.name).ok();
-                pids.push(pid);
             }
         }
-        let pids: Vec<String> = pids.iter().map(u32::to_string).collect();
-        writeln!(text, "end it all:    kill -9 {}", pids.join(" ")).ok();
+        writeln!(text, "end it all:    kill -9 {}", self.pids().join(" ")).ok();
         writeln!(text, "logs:          {}", self.leftovers.directory.display()).ok();
         text
+    }
+
+    /// Of the inits, as seen from outside.
+    fn pids(&self) -> Vec<String> {
+        let hosts = self.hosts.iter().filter_map(Host::pid);
+        hosts.chain([self.lan.pid()]).map(|pid| pid.to_string()).collect()
     }
 
     fn dump(&self) {

@@ -51,10 +51,15 @@ impl Run {
         Self::new(name, &["probe", "serve-http", "--port", &port.to_string(), "--name", name])
     }
 
-    /// A client that connects again and again; its lines are read by [`Container::attempts`].
+    /// A client that connects again and again; its lines are read by [`Lines::attempt`].
     pub fn connect(name: &str, to: SocketAddr, interval: Duration) -> Self {
         let interval = interval.as_millis().to_string();
         Self::new(name, &["probe", "connect", &to.to_string(), "--forever", "--interval-ms", &interval])
+    }
+
+    /// A client that holds one connection: it prints `NS open NAME` and, once cut, `NS closed OUTCOME`.
+    pub fn hold(name: &str, to: SocketAddr) -> Self {
+        Self::new(name, &["probe", "hold", &to.to_string()])
     }
 
     /// A container that does nothing.
@@ -189,15 +194,8 @@ impl Container {
 
     /// What it prints on stdout, from its beginning and as it goes on.
     pub fn lines(&self) -> Lines {
-        let path = format!("/containers/{}/logs?follow=1&stdout=1", self.id);
-        let stream = self.api.0.enter(|| {
-            let socket = http::unix(Path::new(SOCKET))?;
-            // A silent container is no hanging daemon.
-            socket.set_read_timeout(None).map_err(|e| e.to_string())?;
-            http::request(socket, "GET", &path, "application/json", &[])
-        });
-        let stream = stream.unwrap_or_else(|e| panic!("docker logs: {e}"));
-        Lines::demultiplex(&self.name, stream.stream())
+        let stream = self.api.follow(&format!("/containers/{}/logs?follow=1&stdout=1", self.id));
+        Lines::demultiplex(&self.name, stream)
     }
 
     /// Connects once from inside its network, and reads the server's name. Costs no process.

@@ -5,8 +5,11 @@ use crate::daemon::Daemon;
 use crate::home::Home;
 use crate::http;
 use crate::image;
+use crate::lines::Lines;
 use crate::namespaces::Namespaces;
 use serde_json::{Value, json};
+use std::io::BufReader;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -95,6 +98,11 @@ impl Docker {
         self.call("DELETE", &format!("/networks/{name}"), &Value::Null);
     }
 
+    /// Docker's events from now on, each a line of JSON (API, "Monitor events").
+    pub fn events(&self) -> Lines {
+        Lines::plain("docker events", self.api.follow("/events"))
+    }
+
     /// The names of all containers, running or not.
     pub fn containers(&self) -> Vec<String> {
         let list = self.call("GET", "/containers/json?all=1", &Value::Null);
@@ -117,6 +125,17 @@ impl Docker {
 }
 
 impl Api {
+    /// A stream that goes on and on.
+    pub(crate) fn follow(&self, path: &str) -> BufReader<UnixStream> {
+        let response = self.0.enter(|| {
+            let socket = http::unix(Path::new(SOCKET))?;
+            // Silence is no sign of a hanging daemon here.
+            socket.set_read_timeout(None).map_err(|e| e.to_string())?;
+            http::request(socket, "GET", path, "application/json", &[])
+        });
+        response.unwrap_or_else(|e| panic!("docker: {e}")).stream()
+    }
+
     pub(crate) fn call(&self, method: &str, path: &str, body: &Value) -> Result<Value, String> {
         self.0.enter(|| http::json(http::unix(Path::new(SOCKET))?, method, path, body))
     }

@@ -2,12 +2,17 @@
 
 use crate::home::Home;
 use crate::namespaces::Namespaces;
+use crate::wait::within;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 const SCRIPT: &str = include_str!("holder.sh");
+
+/// For the end of a host's processes, which takes some 20 ms.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A set of namespaces and their init; dropping it kills everything inside and waits for that.
 #[derive(Debug)]
@@ -69,6 +74,10 @@ impl Drop for Holder {
         // unshare itself can't be waited for in place of the init, so the init goes first.
         let init = nix::unistd::Pid::from_raw(self.pid.cast_signed());
         nix::sys::signal::kill(init, nix::sys::signal::Signal::SIGKILL).ok();
-        self.unshare.wait().ok();
+        if within(PATIENCE, || self.unshare.try_wait().ok().flatten()).is_none() {
+            eprintln!(
+                "a host doesn't end; does a test still own one of its daemons? They must be dropped first"
+            );
+        }
     }
 }

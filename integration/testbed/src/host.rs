@@ -4,7 +4,7 @@ use crate::consul::Consul;
 use crate::daemon::{Daemon, tail};
 use crate::docker::Docker;
 use crate::holder::Holder;
-use crate::namespaces::Namespaces;
+use crate::home::Home;
 use crate::output::{self, Output};
 use crate::suite::{self, Identity, Suite};
 use serde_json::Value;
@@ -12,7 +12,7 @@ use std::fmt::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::Command;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use steppe_probe::Attempt;
 
@@ -33,7 +33,7 @@ pub struct Host {
     pub consul: Consul,
     /// Its Steppe; not running until the test starts it.
     pub suite: Suite,
-    namespaces: Arc<Namespaces>,
+    home: Home,
     // Last: fields are dropped in this order, and the init can end only after the daemons.
     holder: Mutex<Option<Holder>>,
 }
@@ -47,7 +47,7 @@ impl Host {
             suite: Suite::new(home),
             name: name.to_owned(),
             address,
-            namespaces: Arc::clone(&home.namespaces),
+            home: home.clone(),
             holder: Mutex::new(Some(holder)),
         }
     }
@@ -55,7 +55,7 @@ impl Host {
     /// Runs a shell script in the host.
     #[track_caller]
     pub fn sh(&self, script: &str) -> Output {
-        output::sh(&self.namespaces, script)
+        output::sh(&self.home.namespaces, script)
     }
 
     /// Runs a program in the host.
@@ -63,7 +63,7 @@ impl Host {
     pub fn exec(&self, program: impl AsRef<Path>, arguments: &[&str]) -> Output {
         let mut command = Command::new(program.as_ref());
         command.args(arguments);
-        output::run(&self.namespaces, command, "")
+        output::run(&self.home.namespaces, command, "")
     }
 
     /// Runs a program in the host under the identity of one of Steppe's processes.
@@ -74,7 +74,15 @@ impl Host {
         words.extend(arguments.iter().map(|&argument| argument.to_owned()));
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]);
-        output::run(&self.namespaces, command, "")
+        output::run(&self.home.namespaces, command, "")
+    }
+
+    /// Describes a long-running program of the test's own, and starts nothing. Its log is `NAME.log`. It must be
+    /// dropped before the cluster.
+    pub fn daemon(&self, name: &str, identity: Identity, command: &[&str]) -> Daemon {
+        let mut words = identity.command();
+        words.extend(command.iter().map(|&word| word.to_owned()));
+        Daemon::new(name, &self.home, words)
     }
 
     /// Runs the command line tool, `steppe`.
@@ -111,9 +119,9 @@ impl Host {
         self.enter(|| Attempt::make(to, timeout))
     }
 
-    /// Runs `work` inside the host, on a thread of its own; see [`Namespaces::enter`].
+    /// Runs `work` inside the host, on a thread of its own; see [`Namespaces::enter`](crate::Namespaces::enter).
     pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        self.namespaces.enter(work)
+        self.home.namespaces.enter(work)
     }
 
     /// Asks an HTTP server from inside the host, such as the metrics.

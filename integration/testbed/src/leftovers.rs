@@ -1,7 +1,7 @@
 //! What doesn't vanish with a host's processes: Docker's cgroups and the directory of logs.
 
 use crate::suite::target_dir;
-use std::fs::{create_dir_all, read_dir, remove_dir, remove_dir_all};
+use std::fs::{create_dir_all, read_dir, read_to_string, remove_dir, remove_dir_all};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -53,16 +53,22 @@ pub(crate) fn cgroups() -> Vec<PathBuf> {
     top.into_iter().chain(below).filter(ours).collect()
 }
 
-/// Removes what a test process left that was killed before it could.
+/// Removes what a test process left that was killed before it could, or that a person has looked at enough.
 fn sweep() {
     let cgroups = cgroups();
     let directories = read_dir(clusters()).into_iter().flatten().flatten().map(|entry| entry.path());
     for path in directories.chain(cgroups) {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if is_orphan(&path) && !clusters().join(name).join("keep").exists() {
+        if is_orphan(&path) && !is_in_use(name) {
             remove(name);
         }
     }
+}
+
+/// Whether a cluster was kept, and one of its inits, whose pids stand in the keep file, still runs.
+fn is_in_use(id: &str) -> bool {
+    let pids = read_to_string(clusters().join(id).join("keep")).unwrap_or_default();
+    pids.split_whitespace().any(|pid| Path::new("/proc").join(pid).exists())
 }
 
 /// Whether the test process that made it is gone.

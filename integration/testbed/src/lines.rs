@@ -1,4 +1,4 @@
-//! A container's output, line by line, with a deadline for each.
+//! A stream of text, such as a container's output, line by line, with a deadline for each.
 
 use std::io::{BufRead, BufReader, Read};
 use std::str::FromStr;
@@ -6,10 +6,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 use steppe_probe::Attempt;
 
-/// A follower of a container's stdout. Lines that nobody has asked for yet are kept.
+/// A follower of a container's stdout, or of another stream. Lines that nobody has asked for yet are kept.
 #[derive(Debug)]
 pub struct Lines {
-    container: String,
+    source: String,
     lines: Receiver<String>,
 }
 
@@ -17,9 +17,14 @@ impl Lines {
     /// Reads Docker's multiplexed stream (API, "Attach to a container", stream format) on a thread of its own,
     /// which ends with the stream.
     pub(crate) fn demultiplex(container: &str, stream: impl Read + Send + 'static) -> Self {
+        Self::plain(container, Stdout { stream, left: 0 })
+    }
+
+    /// Reads a stream of lines in the same way.
+    pub(crate) fn plain(source: &str, stream: impl Read + Send + 'static) -> Self {
         let (sender, lines) = channel();
         std::thread::spawn(move || {
-            let mut reader = BufReader::new(Stdout { stream, left: 0 });
+            let mut reader = BufReader::new(stream);
             let mut line = String::new();
             while reader.read_line(&mut line).is_ok_and(|n| n > 0) {
                 if sender.send(line.trim_end().to_owned()).is_err() {
@@ -28,16 +33,16 @@ impl Lines {
                 line.clear();
             }
         });
-        Self { container: container.to_owned(), lines }
+        Self { source: source.to_owned(), lines }
     }
 
     /// The next line.
     ///
     /// # Panics
-    /// When none comes within `deadline`, or the container has ended.
+    /// When none comes within `deadline`, or the stream has ended.
     #[track_caller]
     pub fn next(&self, deadline: Duration) -> String {
-        let name = &self.container;
+        let name = &self.source;
         match self.lines.recv_timeout(deadline) {
             Ok(line) => line,
             Err(RecvTimeoutError::Timeout) => panic!("{name} printed nothing for {deadline:?}"),
@@ -52,7 +57,7 @@ impl Lines {
     #[track_caller]
     pub fn attempt(&self, deadline: Duration) -> Attempt {
         let line = self.next(deadline);
-        Attempt::from_str(&line).unwrap_or_else(|e| panic!("{}: {e}", self.container))
+        Attempt::from_str(&line).unwrap_or_else(|e| panic!("{}: {e}", self.source))
     }
 
     /// Reads lines until `find` finds something in one.
@@ -68,7 +73,7 @@ impl Lines {
             match self.lines.recv_timeout(left) {
                 Ok(line) => last = line,
                 Err(e) => {
-                    panic!("{}: not within {deadline:?}: {what} ({e}); last line: {last}", self.container)
+                    panic!("{}: not within {deadline:?}: {what} ({e}); last line: {last}", self.source)
                 }
             }
             if let Some(found) = find(&last) {
@@ -90,7 +95,7 @@ impl Lines {
     ) -> (Vec<Attempt>, Attempt) {
         let before = std::cell::RefCell::new(Vec::new());
         let found = self.until(deadline, what, |line| {
-            let attempt = Attempt::from_str(line).unwrap_or_else(|e| panic!("{}: {e}", self.container));
+            let attempt = Attempt::from_str(line).unwrap_or_else(|e| panic!("{}: {e}", self.source));
             if wanted(&attempt) {
                 return Some(attempt);
             }
@@ -105,7 +110,7 @@ impl Lines {
         self.lines.try_iter().collect()
     }
 
-    /// All lines up to the container's end.
+    /// All lines up to the stream's end.
     ///
     /// # Panics
     /// When it hasn't ended after `deadline`.
@@ -117,7 +122,7 @@ impl Lines {
             match self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
                 Ok(line) => lines.push(line),
                 Err(RecvTimeoutError::Disconnected) => return lines,
-                Err(RecvTimeoutError::Timeout) => panic!("{} hasn't ended in {deadline:?}", self.container),
+                Err(RecvTimeoutError::Timeout) => panic!("{} hasn't ended in {deadline:?}", self.source),
             }
         }
     }

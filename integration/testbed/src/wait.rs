@@ -27,6 +27,18 @@ pub fn eventually<T, E: Display>(
     }
 }
 
+/// As [`eventually`], for places that must not panic: none after `deadline`.
+pub(crate) fn within<T>(deadline: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    let start = Instant::now();
+    loop {
+        let found = look();
+        if found.is_some() || start.elapsed() > deadline {
+            return found;
+        }
+        std::thread::park_timeout(POLL);
+    }
+}
+
 /// Looks again and again for `duration` that `look` keeps succeeding.
 ///
 /// # Panics
