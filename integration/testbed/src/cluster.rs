@@ -91,6 +91,9 @@ impl Spec {
         if self.consul {
             cluster.wait_consul();
         }
+        for name in &names {
+            cluster.lan.wait_plugged(name);
+        }
         cluster
     }
 }

@@ -15,11 +15,15 @@ use steppe_probe::Attempt;
 /// Time-out of [`Container::connect`]: a dropped SYN is sent again after 1 s, and that one must count.
 const CONNECT: Duration = Duration::from_secs(2);
 
+/// For the time from a server's start to its listen(2), which takes milliseconds.
+const LISTEN: Duration = Duration::from_secs(10);
+
 /// What to run. Made by [`Run::serve`] and the like, refined by the methods.
 #[derive(Debug, Clone)]
 pub struct Run {
     name: String,
     command: Vec<String>,
+    listens: bool,
     labels: Map<String, Value>,
     publish: Vec<(u16, String)>,
     network: Option<String>,
@@ -33,6 +37,7 @@ impl Run {
         Self {
             name: name.to_owned(),
             command: command.iter().map(|&word| word.to_owned()).collect(),
+            listens: false,
             labels: Map::new(),
             publish: Vec::new(),
             network: None,
@@ -41,14 +46,19 @@ impl Run {
         }
     }
 
-    /// A TCP server that tells its container's name.
+    /// A TCP server that tells its container's name. It listens when [`Docker::run`](crate::Docker::run) returns.
     pub fn serve(name: &str, port: u16) -> Self {
-        Self::new(name, &["probe", "serve", "--port", &port.to_string(), "--name", name])
+        Self::server("serve", name, port)
     }
 
     /// An HTTP server that tells its container's name; see [`Container::fail`].
     pub fn serve_http(name: &str, port: u16) -> Self {
-        Self::new(name, &["probe", "serve-http", "--port", &port.to_string(), "--name", name])
+        Self::server("serve-http", name, port)
+    }
+
+    fn server(kind: &str, name: &str, port: u16) -> Self {
+        let run = Self::new(name, &["probe", kind, "--port", &port.to_string(), "--name", name]);
+        Self { listens: true, ..run }
     }
 
     /// A client that connects again and again; its lines are read by [`Lines::attempt`].
@@ -151,6 +161,12 @@ impl Container {
         let id = created["Id"].as_str().expect("Docker answers with the id").to_owned();
         let mut container = Self { id, name: run.name, api, inspected: Value::Null };
         container.start_again();
+        if run.listens {
+            // Docker's answer means that the program was executed, not that it has got anywhere.
+            container
+                .lines()
+                .until(LISTEN, "it listens", |line| line.starts_with("listening ").then_some(()));
+        }
         container
     }
 

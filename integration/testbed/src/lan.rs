@@ -4,11 +4,14 @@
 use crate::holder::Holder;
 use crate::namespaces::Namespaces;
 use crate::output::{run, sh};
+use crate::wait::eventually;
 use serde_json::Value;
+use std::fs::read_to_string;
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The hosts' default route leads here.
 pub const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
@@ -16,6 +19,10 @@ pub const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 pub const OUTSIDE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 /// The hosts' network.
 pub(crate) const PREFIX: u8 = 24;
+
+/// BR_STATE_FORWARDING of linux/if_bridge.h.
+const FORWARDING: &str = "3";
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// `vips` counts what must never be seen here, and `leaks` names it; both are dropped, so that no test can
 /// send them any further. `cut` holds the ports of hosts whose cable is pulled.
@@ -80,6 +87,16 @@ impl Lan {
                 "addr add {address}/{PREFIX} dev eth0\nlink set eth0 up\nroute add default via {ROUTER} dev eth0"
             ),
         );
+    }
+
+    /// Waits until the bridge forwards what the host sends: the kernel sees a new carrier a little later, and a
+    /// SYN or an ARP request that is lost in between costs a second.
+    pub(crate) fn wait_plugged(&self, name: &str) {
+        let path = format!("/sys/class/net/to-{name}/brport/state");
+        eventually(PATIENCE, &format!("the port of host {name} forwards"), || {
+            let state = self.namespaces.enter(|| read_to_string(&path)).map_err(|e| e.to_string())?;
+            if state.trim() == FORWARDING { Ok(()) } else { Err(format!("state {state}")) }
+        });
     }
 
     /// Pulls the host's cable: nothing passes, and nobody is told.
