@@ -1,0 +1,254 @@
+//! One question with everything that is known about it, and the look-ups that several links need.
+
+use steppe_api::v1::{
+    Attachment, EndpointState, GrantState, GrantedPort, Instance, ListenerState, Pair, Protocol, Service,
+    ServiceKey, ServicePort, SourceState, SourceStatus, WorkloadInfo, WorkloadState,
+};
+
+use crate::{
+    Answer, Facts, Firewall,
+    text::{key, key_and_port, short_id},
+};
+
+/// A workload and a service, both known.
+pub(crate) struct Case<'a> {
+    pub(crate) facts: &'a Facts,
+    /// What was planned; made from what the agents have in force when control is away.
+    pub(crate) pair: &'a Pair,
+    pub(crate) workload: &'a WorkloadInfo,
+    pub(crate) service: &'a ServiceKey,
+    /// As on the wire.
+    pub(crate) protocol: i32,
+    /// 0 for every port.
+    pub(crate) port: u32,
+}
+
+impl<'a> Case<'a> {
+    /// `None` when the workload or the service is not known.
+    pub(crate) fn new(facts: &'a Facts, pair: &'a Pair) -> Option<Self> {
+        let workload = pair.workload.as_ref()?;
+        let service = pair.asked.as_ref()?;
+        let granted = pair.grant.as_ref();
+        // Whoever asks without a port means the port of the grant.
+        let (protocol, port) = match granted {
+            Some(grant) if pair.port == 0 => (grant.protocol, grant.port),
+            _ => (pair.protocol, pair.port),
+        };
+        let protocol = if protocol == 0 { Protocol::Tcp.into() } else { protocol };
+        Some(Self { facts, pair, workload, service, protocol, port })
+    }
+
+    /// `api 3f2a19c0 (172.26.64.9, alice)`
+    pub(crate) fn workload_text(&self) -> String {
+        let workload = self.workload;
+        // Nomad's container names are made of the task's and the alloc's, which come here already.
+        let (name, id) = match (workload.alloc.is_empty(), workload.task.is_empty()) {
+            (false, false) => (&workload.task, &workload.alloc),
+            (false, true) => (&workload.name, &workload.alloc),
+            (true, _) => (&workload.name, &workload.id),
+        };
+        let mut within = vec![self.attachment().map_or("no address", |attachment| &attachment.ip)];
+        if !workload.user.is_empty() {
+            within.push(&workload.user);
+        }
+        format!("{name} {} ({})", short_id(id), within.join(", "))
+    }
+
+    /// `alice/web:80`
+    pub(crate) fn service_text(&self) -> String {
+        key_and_port(self.service, self.protocol, self.port)
+    }
+
+    /// What a `connect_to` of this workload says to mean this service: its own user need not be named.
+    pub(crate) fn connect_to(&self) -> String {
+        let mut service = self.service.clone();
+        if service.user == self.workload.user {
+            service.user.clear();
+        }
+        key_and_port(&service, self.protocol, self.port)
+    }
+
+    /// The service's name as its provider registers it.
+    pub(crate) fn service_name(&self) -> &str {
+        &self.service.name
+    }
+
+    /// The service's key as text.
+    pub(crate) fn key_text(&self) -> String {
+        key(self.service)
+    }
+
+    /// Whether the plan had to be made from what the agents have in force.
+    pub(crate) fn is_recovered(&self) -> bool {
+        self.facts.control.is_err()
+    }
+
+    /// The address that counts: the one that the kernel has a grant for, else one that is bound, else any.
+    pub(crate) fn attachment(&self) -> Option<&'a Attachment> {
+        let attachments = &self.workload.attachments;
+        let granted = |attachment: &&Attachment| self.kernel_grant_of(attachment).is_some();
+        let bound = |attachment: &&Attachment| attachment.in_force;
+        attachments.iter().find(granted).or_else(|| attachments.iter().find(bound)).or(attachments.first())
+    }
+
+    /// The service as planned.
+    pub(crate) fn planned(&self) -> Option<&'a Service> {
+        self.pair.service.as_ref()
+    }
+
+    /// The service's virtual IP; empty when it has none yet.
+    pub(crate) fn vip(&self) -> &'a str {
+        self.planned().map_or("", |service| &service.vip)
+    }
+
+    /// The port of the plan that what was asked comes under.
+    pub(crate) fn planned_port(&self) -> Option<&'a GrantedPort> {
+        let ports = &self.planned()?.ports;
+        self.closest(ports, |port| (port.protocol, port.port))
+    }
+
+    /// Instances that what was asked may lead to.
+    pub(crate) fn instances(&self) -> Vec<&'a Instance> {
+        let Some(service) = self.planned() else { return Vec::new() };
+        let exact = |instance: &Instance| self.port != 0 && instance.container_port == self.port;
+        // A workload may have several ports registered under one name: then only the one that was asked for counts.
+        let elsewhere = |instance: &Instance| {
+            !instance.workload.is_empty()
+                && !exact(instance)
+                && service.instances.iter().any(|other| other.workload == instance.workload && exact(other))
+        };
+        service.instances.iter().filter(|instance| !elsewhere(instance)).collect()
+    }
+
+    /// Whether it is known that no instance may get a connection: then there need be neither rule nor listener.
+    pub(crate) fn is_empty(&self) -> bool {
+        let leads = self.planned_port().is_some_and(|port| port.listener.is_some());
+        !leads && !self.instances().iter().any(|instance| instance.healthy && instance.address.is_some())
+    }
+
+    pub(crate) fn firewall(&self) -> Option<&'a Firewall> {
+        self.facts.netfilter.as_ref().ok()
+    }
+
+    /// The workload in the kernel's tables.
+    pub(crate) fn bound(&self, attachment: &Attachment) -> Option<&'a WorkloadState> {
+        let matches = |state: &&WorkloadState| {
+            let same_address = state
+                .workload
+                .as_ref()
+                .is_some_and(|workload| workload.ip == attachment.ip && workload.bridge == attachment.bridge);
+            state.id == attachment.id || same_address
+        };
+        self.firewall()?.workloads.iter().find(matches)
+    }
+
+    /// The kernel's grant for what was asked.
+    pub(crate) fn kernel_grant(&self) -> Option<&'a GrantState> {
+        self.workload.attachments.iter().find_map(|attachment| self.kernel_grant_of(attachment))
+    }
+
+    fn kernel_grant_of(&self, attachment: &Attachment) -> Option<&'a GrantState> {
+        let vip = self.vip();
+        let own = self.firewall()?.grants.iter().filter(|state| {
+            state.grant.as_ref().is_some_and(|grant| grant.workload == attachment.id && grant.vip == vip)
+        });
+        self.closest(own, |state| state.grant.as_ref().map_or((0, 0), |grant| (grant.protocol, grant.port)))
+    }
+
+    /// The kernel's way from what was asked to a listener.
+    pub(crate) fn service_port(&self) -> Option<&'a ServicePort> {
+        let vip = self.vip();
+        let own = self.firewall()?.service_ports.iter().filter(|port| port.vip == vip);
+        self.closest(own, |port| (port.protocol, port.port))
+    }
+
+    /// The proxy's listener for what was asked.
+    pub(crate) fn listener(&self) -> Option<&'a ListenerState> {
+        let listeners = self.facts.proxy.as_ref().ok()?;
+        let own = listeners.iter().filter(|state| {
+            state.listener.as_ref().is_some_and(|listener| listener.service.as_ref() == Some(self.service))
+        });
+        self.closest(own, |state| {
+            state.listener.as_ref().map_or((0, 0), |listener| (listener.protocol, listener.port))
+        })
+    }
+
+    /// Whether the listener takes one of the workload's addresses.
+    pub(crate) fn is_client(&self, listener: &ListenerState) -> bool {
+        self.workload.attachments.iter().any(|attachment| listener.clients.contains(&attachment.ip))
+    }
+
+    /// What the proxy knows of an instance.
+    pub(crate) fn endpoint(&self, instance: &Instance) -> Option<&'a EndpointState> {
+        let address = instance.address.as_ref()?;
+        self.listener()?.endpoints.iter().find(|endpoint| endpoint.address.as_ref() == Some(address))
+    }
+
+    /// What an agent has rejected or not put in force yet of what this needs, in control's words.
+    pub(crate) fn held_up(&self, agent: &str) -> Option<String> {
+        let problems: Vec<String> = self
+            .pair
+            .resources
+            .iter()
+            .filter(|resource| resource.agent == agent && !resource.in_force && !resource.problem.is_empty())
+            .map(|resource| format!("{}: {}", resource.id, resource.problem))
+            .collect();
+        (!problems.is_empty()).then(|| problems.join("; "))
+    }
+
+    /// Whether control waits for an agent to put something in force that this needs.
+    pub(crate) fn is_waiting_for(&self, agent: &str) -> bool {
+        self.pair.resources.iter().any(|resource| resource.agent == agent && !resource.in_force)
+    }
+
+    /// Sources that control has not heard in full, or no longer hears.
+    pub(crate) fn deaf_sources(&self) -> Vec<&'a SourceStatus> {
+        let Answer::Ok(plan) = &self.facts.control else { return Vec::new() };
+        deaf(&plan.status.sources)
+    }
+
+    /// Of the items that what was asked comes under, the one that names its port; else the one for every port.
+    fn closest<T>(
+        &self,
+        items: impl IntoIterator<Item = &'a T>,
+        port: impl Fn(&T) -> (i32, u32),
+    ) -> Option<&'a T> {
+        let mut any = None;
+        for item in items {
+            match port(item) {
+                (protocol, number) if protocol == self.protocol && number == self.port => return Some(item),
+                (protocol, 0) if protocol == self.protocol && protocol == i32::from(Protocol::Tcp) => {
+                    any = Some(item);
+                }
+                _ => {}
+            }
+        }
+        any
+    }
+}
+
+/// Of `sources` those whose word is not complete or not fresh.
+pub(crate) fn deaf(sources: &[SourceStatus]) -> Vec<&SourceStatus> {
+    sources.iter().filter(|source| source.state() != SourceState::Live).collect()
+}
+
+/// `consul is stale (500 No cluster leader)`
+pub(crate) fn deaf_text(sources: &[&SourceStatus]) -> String {
+    let one = |source: &&SourceStatus| {
+        let state = match source.state() {
+            SourceState::Stale => "can't be reached",
+            _ => "has not been listed yet",
+        };
+        match source.last_error.as_str() {
+            "" => format!("{} {state}", source.name),
+            error => format!("{} {state} ({error})", source.name),
+        }
+    };
+    sources.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+/// What to do so that a source answers again.
+pub(crate) fn deaf_fix(sources: &[&SourceStatus]) -> String {
+    let names: Vec<_> = sources.iter().map(|source| source.name.as_str()).collect();
+    format!("see that {} answers steppe-control: `steppe status` shows its last error", names.join(" and "))
+}

@@ -1,0 +1,25 @@
+//! Why a workload may or may not reach a service, link by link.
+//!
+//! [`gather`] asks control and the agents of this host, each of which may be down; [`judge`] decides, purely, from what they
+//! answered; [`render`] says it in words. The links are one file each, in `links/`: a new one is a file and a line there.
+
+#![forbid(unsafe_code)]
+
+mod away;
+mod case;
+mod client;
+mod explanation;
+mod facts;
+mod judge;
+mod links;
+mod recover;
+mod render;
+mod text;
+
+pub use away::{Answer, Away, AwayKind};
+pub use client::{DEADLINE, Suite};
+pub use explanation::{Explanation, Fault, Link, State, Verdict};
+pub use facts::{Facts, Firewall, Plan, Query, gather};
+pub use judge::judge;
+pub use render::{Paint, Style, render};
+pub use text::{age, clean, key, port, socket_address};

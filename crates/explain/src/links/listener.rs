@@ -1,0 +1,59 @@
+//! `listener`: the proxy listens for the service, and takes the workload as a client.
+
+use steppe_api::v1::ListenerState;
+
+use crate::{
+    Link,
+    case::Case,
+    text::{count, socket_address},
+};
+
+const NAME: &str = "listener";
+const AGENT: &str = "proxy";
+
+pub(super) fn judge(case: &Case<'_>) -> Option<Link> {
+    match &case.facts.proxy {
+        Err(away) if away.is_down() => {
+            Some(Link::broken(NAME, "the proxy is down", away.to_string(), away.fix()))
+        }
+        Err(away) => Some(Link::unknown(NAME, away.short(), away.to_string(), away.fix())),
+        Ok(_) => match case.listener() {
+            Some(listener) if case.is_client(listener) => Some(in_force(listener)),
+            _ if case.is_empty() => None,
+            Some(listener) => {
+                let ip = case.attachment().map_or("the workload", |attachment| &attachment.ip);
+                let text = format!("{} does not take {ip} as a client", address(listener));
+                Some(broken(case, "the proxy does not take it as a client", text))
+            }
+            None => {
+                let text = format!("none for {}", case.service_text());
+                Some(broken(case, "the proxy does not listen for it", text))
+            }
+        },
+    }
+}
+
+fn address(listener: &ListenerState) -> String {
+    let address = listener.listener.as_ref().and_then(|listener| listener.address.as_ref());
+    address.map_or_else(|| listener.id.clone(), socket_address)
+}
+
+fn in_force(listener: &ListenerState) -> Link {
+    let connections = count(listener.accepted_total, "connection");
+    Link::ok(NAME, format!("{}, {connections}, {} open", address(listener), listener.active))
+}
+
+fn broken(case: &Case<'_>, summary: &str, text: String) -> Link {
+    let (text, fix) = match (&case.facts.control, case.held_up(AGENT)) {
+        (Err(away), _) => (text, away.fix()),
+        (Ok(_), Some(problem)) => (
+            format!("{text}: {problem}"),
+            "remove what the reason names, then restart steppe-proxy: control then sends it everything again".to_owned(),
+        ),
+        (Ok(_), None) => (
+            text,
+            "restart steppe-proxy: control then sends it everything again; its log says why it does not listen".into(),
+        ),
+    };
+    Link::broken(NAME, summary, text, fix)
+}
