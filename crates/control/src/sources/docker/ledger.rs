@@ -1,0 +1,314 @@
+//! What is known of the containers: events and answers go in, facts come out. No I/O.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use super::{
+    convert::{Listed, Network},
+    event::Event,
+};
+use crate::observe::{Attachment, Container, Health, Observation, PublishedPort};
+
+#[cfg(test)]
+mod tests;
+
+type ContainerId = Arc<str>;
+type NetworkId = Arc<str>;
+
+/// All containers that Docker has, also those that don't run: when one starts its labels are needed at once.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    containers: HashMap<ContainerId, Entry>,
+    /// The bridges of the networks seen so far; a network without one has none. An id never gets another bridge.
+    bridges: HashMap<NetworkId, Option<Arc<str>>>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    name: Arc<str>,
+    labels: BTreeMap<String, String>,
+    attachments: BTreeMap<NetworkId, Attachment>,
+    published: Vec<PublishedPort>,
+    health: Health,
+    phase: Phase,
+    /// The oldest state of the bridge ports that an attachment was asked for with.
+    ports_known: u64,
+    /// It was told as a fact that has not been taken back.
+    told: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// It has no process.
+    Stopped,
+    /// It is attached to a network, and its process is about to start.
+    Starting,
+    /// It has a process.
+    Running,
+}
+
+/// The questions that a batch of events raises. A container's connection to a network that one of those events tells
+/// of outweighs what a list says: Docker may write its list a moment after it has told the event.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Questions {
+    /// Networks to look at, for these containers' sake. Ask these first: it is what containers wait for.
+    pub(super) inspect: BTreeMap<NetworkId, BTreeSet<ContainerId>>,
+    /// Containers to list.
+    pub(super) list: BTreeSet<ContainerId>,
+    disconnected: BTreeSet<(NetworkId, ContainerId)>,
+}
+
+impl Ledger {
+    /// Takes an event in; says what can be said without asking Docker (what is gone), and notes what to ask.
+    pub(super) fn event(&mut self, event: Event, questions: &mut Questions) -> Option<Observation> {
+        match event {
+            Event::Created { id, name, labels } => {
+                self.containers.entry(id).or_insert_with(|| Entry::new(name, labels));
+                None
+            }
+            Event::Changed { id, ended } => {
+                if let Some(entry) = self.containers.get_mut(&id).filter(|_| ended) {
+                    entry.phase = Phase::Stopped;
+                }
+                questions.list.insert(id);
+                None
+            }
+            Event::Destroyed { id } => {
+                questions.list.remove(&id);
+                for members in questions.inspect.values_mut() {
+                    members.remove(&id);
+                }
+                let entry = self.containers.remove(&id)?;
+                entry.told.then_some(Observation::ContainerGone(id))
+            }
+            Event::Connected { network, id } => {
+                if !self.containers.contains_key(&id) {
+                    questions.list.insert(id.clone());
+                }
+                questions.disconnected.remove(&(network.clone(), id.clone()));
+                questions.inspect.entry(network).or_default().insert(id);
+                None
+            }
+            Event::Disconnected { network, id } => {
+                if let Some(members) = questions.inspect.get_mut(&network) {
+                    members.remove(&id);
+                }
+                questions.disconnected.insert((network.clone(), id.clone()));
+                let entry = self.containers.get_mut(&id)?;
+                entry.attachments.remove(&network)?;
+                let told = entry.told;
+                if entry.phase == Phase::Starting && entry.attachments.is_empty() {
+                    // Its start has failed.
+                    entry.phase = Phase::Stopped;
+                    entry.told = false;
+                    return told.then_some(Observation::ContainerGone(id));
+                }
+                told.then(|| Observation::Container(entry.fact(&id)))
+            }
+            Event::NetworkDestroyed { network } => {
+                self.bridges.remove(&network);
+                None
+            }
+        }
+    }
+
+    /// The questions that bring a container's facts up to date.
+    pub(super) fn reread(&self, id: &ContainerId, questions: &mut Questions) {
+        questions.list.insert(id.clone());
+        self.reread_starting(id, questions);
+    }
+
+    /// The same for all containers whose facts the full list doesn't give.
+    pub(super) fn reread_all_starting(&self, questions: &mut Questions) {
+        for id in self.containers.keys() {
+            self.reread_starting(id, questions);
+        }
+    }
+
+    fn reread_starting(&self, id: &ContainerId, questions: &mut Questions) {
+        let Some(entry) = self.containers.get(id).filter(|entry| entry.phase == Phase::Starting) else {
+            return;
+        };
+        for network in entry.attachments.keys() {
+            questions.inspect.entry(network.clone()).or_default().insert(id.clone());
+        }
+    }
+
+    /// Takes a network's state in, for the containers that it was asked for.
+    pub(super) fn inspected(
+        &mut self,
+        id: &NetworkId,
+        network: &Network,
+        asked_for: &BTreeSet<ContainerId>,
+        ports_known: u64,
+    ) -> Vec<Observation> {
+        self.bridges.insert(id.clone(), network.bridge.clone());
+        let Some(bridge) = &network.bridge else { return Vec::new() };
+        let mut facts = Vec::new();
+        for container in asked_for {
+            // Not a member: it is gone again, and the event that says so comes next.
+            let Some(address) = network.members.get(container) else { continue };
+            // Unknown: created before the events and the list that we have; it is being listed, without which there
+            // are no labels.
+            let entry = self
+                .containers
+                .entry(container.clone())
+                .or_insert_with(|| Entry::new("".into(), BTreeMap::new()));
+            entry.ports_known = match entry.attachments.keys().any(|other| other != id) {
+                true => entry.ports_known.min(ports_known),
+                false => ports_known,
+            };
+            let attachment = Attachment {
+                network: id.clone(),
+                bridge: bridge.clone(),
+                ip: address.ip,
+                prefix_len: address.prefix_len,
+                mac: address.mac,
+            };
+            entry.attachments.insert(id.clone(), attachment);
+            if entry.phase == Phase::Stopped {
+                entry.phase = Phase::Starting;
+                entry.health = Health::Critical("not started yet".into());
+            }
+            if !entry.name.is_empty() {
+                facts.push(Observation::Container(entry.tell(container)));
+            }
+        }
+        facts
+    }
+
+    /// Networks in the list whose bridges aren't known: look at them before the list is taken in.
+    pub(super) fn unknown_networks(&self, list: &[Listed]) -> BTreeSet<NetworkId> {
+        let seen = list.iter().flat_map(|listed| listed.networks.keys());
+        seen.filter(|id| !self.bridges.contains_key(*id)).cloned().collect()
+    }
+
+    /// Takes the state of some containers in. A container that was asked for and isn't in the list doesn't exist.
+    pub(super) fn listed(
+        &mut self,
+        list: Vec<Listed>,
+        questions: &Questions,
+        ports_known: u64,
+    ) -> Vec<Observation> {
+        let mut facts = Vec::new();
+        let mut missing = questions.list.clone();
+        for listed in list {
+            missing.remove(&listed.id);
+            let id = listed.id.clone();
+            let entry = self.update(listed, questions, ports_known);
+            match entry.phase {
+                Phase::Stopped if entry.told => {
+                    entry.told = false;
+                    facts.push(Observation::ContainerGone(id));
+                }
+                Phase::Stopped => {}
+                Phase::Starting | Phase::Running => facts.push(Observation::Container(entry.tell(&id))),
+            }
+        }
+        for id in missing {
+            if self.containers.remove(&id).is_some_and(|entry| entry.told) {
+                facts.push(Observation::ContainerGone(id));
+            }
+        }
+        facts
+    }
+
+    /// Takes the state of all containers in.
+    pub(super) fn listed_all(&mut self, list: Vec<Listed>, ports_known: u64) -> Observation {
+        let present: BTreeSet<_> = list.iter().map(|listed| listed.id.clone()).collect();
+        self.containers.retain(|id, _| present.contains(id));
+        let mut all = Vec::new();
+        for listed in list {
+            let id = listed.id.clone();
+            let entry = self.update(listed, &Questions::default(), ports_known);
+            match entry.phase {
+                Phase::Stopped => entry.told = false,
+                Phase::Starting | Phase::Running => all.push(entry.tell(&id)),
+            }
+        }
+        Observation::Containers(all)
+    }
+
+    fn update(&mut self, listed: Listed, questions: &Questions, ports_known: u64) -> &mut Entry {
+        let bridges = &self.bridges;
+        let entry = self
+            .containers
+            .entry(listed.id.clone())
+            .or_insert_with(|| Entry::new("".into(), BTreeMap::new()));
+        entry.name = listed.name;
+        entry.labels = listed.labels;
+        if !listed.running {
+            // Docker's list knows of a container's start only once it has started.
+            if entry.phase != Phase::Starting {
+                entry.phase = Phase::Stopped;
+                entry.attachments.clear();
+                entry.published.clear();
+            }
+            return entry;
+        }
+        let asked = |network: &NetworkId| {
+            questions.inspect.get(network).is_some_and(|members| members.contains(&listed.id))
+        };
+        let cut =
+            |network: &NetworkId| questions.disconnected.contains(&(network.clone(), listed.id.clone()));
+        entry.attachments.retain(|network, _| asked(network));
+        entry.ports_known = match entry.attachments.keys().any(|id| !listed.networks.contains_key(id)) {
+            true => entry.ports_known.min(ports_known),
+            false => ports_known,
+        };
+        for (network, address) in &listed.networks {
+            let Some(Some(bridge)) = bridges.get(network).filter(|_| !cut(network)) else { continue };
+            let attachment = Attachment {
+                network: network.clone(),
+                bridge: bridge.clone(),
+                ip: address.ip,
+                prefix_len: address.prefix_len,
+                mac: address.mac,
+            };
+            entry.attachments.insert(network.clone(), attachment);
+        }
+        entry.phase = Phase::Running;
+        entry.published = listed.published;
+        entry.health = listed.health;
+        entry
+    }
+
+    /// Notes a network's bridge.
+    pub(super) fn learn(&mut self, id: NetworkId, network: &Network) {
+        self.bridges.insert(id, network.bridge.clone());
+    }
+}
+
+impl Entry {
+    fn new(name: Arc<str>, labels: BTreeMap<String, String>) -> Self {
+        Self {
+            name,
+            labels,
+            attachments: BTreeMap::new(),
+            published: Vec::new(),
+            health: Health::Critical("not started yet".into()),
+            phase: Phase::Stopped,
+            ports_known: 0,
+            told: false,
+        }
+    }
+
+    fn tell(&mut self, id: &ContainerId) -> Container {
+        self.told = true;
+        self.fact(id)
+    }
+
+    fn fact(&self, id: &ContainerId) -> Container {
+        Container {
+            id: id.clone(),
+            name: self.name.clone(),
+            labels: self.labels.clone(),
+            attachments: self.attachments.values().cloned().collect(),
+            published: self.published.clone(),
+            health: self.health.clone(),
+            ports_known: self.ports_known,
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! The life of containers, as Docker tells it.
+
+use std::net::Ipv4Addr;
+
+use proptest::prelude::*;
+use steppe_model::Mac;
+
+use super::{super::convert::Address, *};
+
+const MAC: Mac = Mac([2, 0x42, 0xac, 0x11, 0, 2]);
+
+fn address(last: u8) -> Address {
+    Address { ip: Ipv4Addr::new(172, 17, 0, last), prefix_len: 16, mac: MAC }
+}
+
+fn network(members: &[(&str, u8)]) -> Network {
+    let members = members.iter().map(|&(id, last)| (id.into(), address(last))).collect();
+    Network { bridge: Some("docker0".into()), members }
+}
+
+fn summary(id: &str, running: bool, networks: &[(&str, u8)]) -> Listed {
+    Listed {
+        id: id.into(),
+        name: format!("name-of-{id}").into(),
+        labels: BTreeMap::from([("steppe.user".to_owned(), "alice".to_owned())]),
+        networks: networks.iter().map(|&(id, last)| (id.into(), address(last))).collect(),
+        published: Vec::new(),
+        running,
+        health: if running { Health::Passing } else { Health::Critical("Exited (0)".into()) },
+    }
+}
+
+fn created(id: &str) -> Event {
+    let labels = BTreeMap::from([("steppe.connect_to".to_owned(), "web".to_owned())]);
+    Event::Created { id: id.into(), name: "api".into(), labels }
+}
+
+fn connected(network: &str, id: &str) -> Event {
+    Event::Connected { network: network.into(), id: id.into() }
+}
+
+fn disconnected(network: &str, id: &str) -> Event {
+    Event::Disconnected { network: network.into(), id: id.into() }
+}
+
+fn changed(id: &str, ended: bool) -> Event {
+    Event::Changed { id: id.into(), ended }
+}
+
+/// Takes the events in as one batch and says what was said at once, and what is asked.
+fn batch<const N: usize>(ledger: &mut Ledger, events: [Event; N]) -> (Vec<Observation>, Questions) {
+    let mut questions = Questions::default();
+    let facts = events.into_iter().filter_map(|event| ledger.event(event, &mut questions)).collect();
+    (facts, questions)
+}
+
+#[track_caller]
+fn container(facts: &[Observation]) -> &Container {
+    match facts {
+        [Observation::Container(container)] => container,
+        other => panic!("one container is expected, not {other:?}"),
+    }
+}
+
+fn ips(container: &Container) -> Vec<u8> {
+    container.attachments.iter().map(|a| a.ip.octets()[3]).collect()
+}
+
+/// A ledger that knows `c` running on `net`, with the last byte 2.
+fn with_running() -> Ledger {
+    let mut ledger = Ledger::default();
+    ledger.learn("net".into(), &network(&[]));
+    ledger.listed_all(vec![summary("c", true, &[("net", 2)])], 1);
+    ledger
+}
+
+#[test]
+fn a_container_is_told_before_it_starts() {
+    let mut ledger = Ledger::default();
+    let (facts, questions) = batch(&mut ledger, [created("c"), connected("net", "c")]);
+    assert_eq!(facts, []);
+    assert!(questions.list.is_empty(), "listing is not what the container waits for");
+    let asked_for = &questions.inspect[&*Arc::<str>::from("net")];
+    let facts = ledger.inspected(&"net".into(), &network(&[("c", 2), ("x", 3)]), asked_for, 7);
+    let fact = container(&facts);
+    assert_eq!((&*fact.name, ips(fact), fact.ports_known), ("api", vec![2], 7));
+    assert_eq!(fact.labels["steppe.connect_to"], "web");
+    assert_eq!(&*fact.attachments[0].bridge, "docker0");
+    assert!(matches!(&fact.health, Health::Critical(why) if &**why == "not started yet"));
+
+    // Something else asks for the list before Docker has it there.
+    let (_, questions) = batch(&mut ledger, [changed("c", false)]);
+    let facts = ledger.listed(vec![summary("c", false, &[])], &questions, 8);
+    assert_eq!(ips(container(&facts)), [2]);
+
+    let (_, questions) = batch(&mut ledger, [changed("c", false)]);
+    let facts = ledger.listed(vec![summary("c", true, &[("net", 2)])], &questions, 9);
+    let fact = container(&facts);
+    assert_eq!((ips(fact), &fact.health, fact.ports_known), (vec![2], &Health::Passing, 9));
+}
+
+#[test]
+fn what_was_created_before_us_is_told_once_its_labels_are_known() {
+    let mut ledger = Ledger::default();
+    let (_, questions) = batch(&mut ledger, [connected("net", "c")]);
+    assert_eq!(questions.list, BTreeSet::from(["c".into()]));
+    let asked_for = questions.inspect.values().next().unwrap();
+    assert_eq!(ledger.inspected(&"net".into(), &network(&[("c", 2)]), asked_for, 1), []);
+    let facts = ledger.listed(vec![summary("c", false, &[])], &questions, 1);
+    let fact = container(&facts);
+    assert_eq!((ips(fact), fact.labels["steppe.user"].as_str()), (vec![2], "alice"));
+}
+
+#[test]
+fn an_end_takes_the_facts_back() {
+    let mut ledger = with_running();
+    let (facts, _) = batch(&mut ledger, [disconnected("net", "c")]);
+    assert!(container(&facts).attachments.is_empty(), "it is said without asking");
+    let (_, questions) = batch(&mut ledger, [changed("c", true)]);
+    let gone = [Observation::ContainerGone("c".into())];
+    assert_eq!(ledger.listed(vec![summary("c", false, &[])], &questions, 2), gone);
+    let (facts, questions) = batch(&mut ledger, [changed("c", false), Event::Destroyed { id: "c".into() }]);
+    assert_eq!((facts, questions.list.len()), (vec![], 0), "it was taken back already");
+}
+
+#[test]
+fn a_failed_start_is_taken_back() {
+    let mut ledger = Ledger::default();
+    let (_, questions) = batch(&mut ledger, [created("c"), connected("net", "c")]);
+    let asked_for = questions.inspect.values().next().unwrap();
+    ledger.inspected(&"net".into(), &network(&[("c", 2)]), asked_for, 1);
+    let (facts, _) = batch(&mut ledger, [disconnected("net", "c")]);
+    assert_eq!(facts, [Observation::ContainerGone("c".into())]);
+}
+
+#[test]
+fn a_container_that_is_listed_no_more_is_gone() {
+    let mut ledger = with_running();
+    let (_, questions) = batch(&mut ledger, [changed("c", false)]);
+    assert_eq!(ledger.listed(vec![], &questions, 1), [Observation::ContainerGone("c".into())]);
+    assert_eq!(ledger.listed_all(vec![], 1), Observation::Containers(vec![]));
+}
+
+#[test]
+fn an_event_outweighs_a_list_that_is_late() {
+    let mut ledger = with_running();
+    ledger.learn("two".into(), &network(&[]));
+    // Connected to a second network and cut off the first, and the list has neither yet.
+    let (facts, questions) =
+        batch(&mut ledger, [connected("two", "c"), disconnected("net", "c"), changed("c", false)]);
+    assert!(container(&facts).attachments.is_empty());
+    let asked_for = &questions.inspect[&*Arc::<str>::from("two")];
+    let facts = ledger.inspected(&"two".into(), &network(&[("c", 9)]), asked_for, 2);
+    assert_eq!(ips(container(&facts)), [9]);
+    let facts = ledger.listed(vec![summary("c", true, &[("net", 2)])], &questions, 2);
+    assert_eq!(ips(container(&facts)), [9]);
+}
+
+#[test]
+fn the_oldest_question_counts() {
+    let mut ledger = with_running();
+    let (_, questions) = batch(&mut ledger, [connected("two", "c")]);
+    let asked_for = questions.inspect.values().next().unwrap();
+    let facts = ledger.inspected(&"two".into(), &network(&[("c", 9)]), asked_for, 5);
+    assert_eq!(container(&facts).ports_known, 1, "the other address is as old as that");
+    let mut questions = Questions::default();
+    ledger.reread(&"c".into(), &mut questions);
+    let facts = ledger.listed(vec![summary("c", true, &[("net", 2), ("two", 9)])], &questions, 6);
+    assert_eq!(container(&facts).ports_known, 6);
+}
+
+#[test]
+fn networks_without_a_bridge_give_no_address() {
+    let mut ledger = Ledger::default();
+    let list = vec![summary("c", true, &[("overlay", 2)])];
+    assert_eq!(ledger.unknown_networks(&list), BTreeSet::from(["overlay".into()]));
+    ledger.learn("overlay".into(), &Network { bridge: None, members: BTreeMap::new() });
+    assert_eq!(ledger.unknown_networks(&list), BTreeSet::new());
+    let Observation::Containers(all) = ledger.listed_all(list, 1) else { panic!() };
+    assert_eq!((all.len(), all[0].attachments.len()), (1, 0), "people ask about it all the same");
+}
+
+#[test]
+fn a_starting_container_is_read_again_by_its_network() {
+    let mut ledger = Ledger::default();
+    let (_, questions) = batch(&mut ledger, [created("c"), connected("net", "c")]);
+    let asked_for = questions.inspect.values().next().unwrap();
+    ledger.inspected(&"net".into(), &network(&[("c", 2)]), asked_for, 1);
+    let mut again = Questions::default();
+    ledger.reread(&"c".into(), &mut again);
+    assert_eq!(&again.inspect, &questions.inspect);
+    let Observation::Containers(all) = ledger.listed_all(vec![summary("c", false, &[])], 2) else { panic!() };
+    assert_eq!(ips(&all[0]), [2], "a full listing does not forget it");
+    let mut all = Questions::default();
+    ledger.reread_all_starting(&mut all);
+    assert_eq!(&all.inspect, &questions.inspect);
+}
+
+/// Docker itself, as far as the ledger sees it: which of three containers run, and where they are attached.
+#[derive(Debug, Default)]
+struct Docker(BTreeMap<u8, BTreeSet<u8>>);
+
+impl Docker {
+    /// Does something, and says which events tell of it.
+    fn act(&mut self, container: u8, net: u8, action: u8) -> Vec<Event> {
+        let (id, network) = (format!("c{container}"), format!("n{net}"));
+        match (action, self.0.get_mut(&container)) {
+            (0, None) => {
+                self.0.insert(container, BTreeSet::from([net]));
+                vec![created(&id), connected(&network, &id), changed(&id, false)]
+            }
+            (1, Some(on)) => {
+                on.insert(net);
+                vec![connected(&network, &id)]
+            }
+            (2, Some(on)) => {
+                on.remove(&net);
+                vec![disconnected(&network, &id)]
+            }
+            (3, Some(_)) => {
+                self.0.remove(&container);
+                vec![changed(&id, true), Event::Destroyed { id: id.as_str().into() }]
+            }
+            _ => vec![changed(&id, false)],
+        }
+    }
+
+    fn answer(&self, ledger: &mut Ledger, questions: &Questions) -> Vec<Observation> {
+        let mut facts = Vec::new();
+        for (id, asked_for) in &questions.inspect {
+            let on = |on: &BTreeSet<u8>| on.iter().any(|n| **id == *format!("n{n}"));
+            let members = self.0.iter().filter(|(_, networks)| on(networks));
+            let members = members.map(|(c, _)| (format!("c{c}").into(), address(*c))).collect();
+            let network = Network { bridge: Some("docker0".into()), members };
+            facts.extend(ledger.inspected(id, &network, asked_for, 1));
+        }
+        let mut list = Vec::new();
+        for (c, on) in &self.0 {
+            let on: Vec<_> = on.iter().map(|n| format!("n{n}")).collect();
+            let on: Vec<_> = on.iter().map(|n| (n.as_str(), *c)).collect();
+            list.push(summary(&format!("c{c}"), true, &on));
+        }
+        list.retain(|listed| questions.list.contains(&listed.id));
+        for id in ledger.unknown_networks(&list) {
+            ledger.learn(id, &network(&[]));
+        }
+        facts.extend(ledger.listed(list, questions, 1));
+        facts
+    }
+
+    fn world(&self) -> BTreeMap<String, BTreeSet<String>> {
+        let on = |on: &BTreeSet<u8>| on.iter().map(|n| format!("n{n}")).collect();
+        self.0.iter().map(|(c, networks)| (format!("c{c}"), on(networks))).collect()
+    }
+}
+
+proptest! {
+    /// However events are batched: once all are taken in, the facts say what Docker says.
+    #[test]
+    fn the_facts_end_where_docker_is(
+        steps in prop::collection::vec((0u8..3, 0u8..3, 0u8..4, any::<bool>()), 0..40),
+    ) {
+        let mut docker = Docker::default();
+        let mut ledger = Ledger::default();
+        let mut questions = Questions::default();
+        let mut facts = Vec::new();
+        for (container, net, action, cut) in steps {
+            for event in docker.act(container, net, action) {
+                facts.extend(ledger.event(event, &mut questions));
+            }
+            if cut {
+                facts.extend(docker.answer(&mut ledger, &std::mem::take(&mut questions)));
+            }
+        }
+        facts.extend(docker.answer(&mut ledger, &questions));
+        let mut world = BTreeMap::new();
+        for fact in facts {
+            match fact {
+                Observation::Container(c) => {
+                    let on: BTreeSet<_> = c.attachments.iter().map(|a| a.network.to_string()).collect();
+                    world.insert(c.id.to_string(), on);
+                }
+                Observation::ContainerGone(id) => {
+                    world.remove(&*id);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        prop_assert_eq!(world, docker.world());
+    }
+}
