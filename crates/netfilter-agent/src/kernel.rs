@@ -1,0 +1,253 @@
+//! The kernel's side of what is in force: makes, adopts, changes and removes the tables. One writer socket, one transaction at a
+//! time, each in one send.
+
+use std::io;
+
+use crate::{
+    error::Error,
+    netlink::{
+        Messages, NETFILTER, Refusal, Socket,
+        dump::{self, RawElement, TableState},
+        nftables::{self, OWNER, Operation, PERSIST},
+    },
+    ruleset::{Addresses, Element, Family, SETS, SetName, stamp},
+    state::{Edit, Found, State},
+};
+
+/// Who may change the tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum TableOwner {
+    /// This agent alone, if the kernel can keep others off (Linux 6.9); else as with `off`
+    Auto,
+    /// Anybody; what others change is put back
+    Off,
+}
+
+/// A transaction that did not happen.
+#[derive(Debug)]
+pub(crate) enum CommitError {
+    /// The kernel refused a part of it. Nothing was changed.
+    Refused(io::Error),
+    /// Nobody knows: the tables must be made anew.
+    Unknown(io::Error),
+}
+
+/// The tables in the kernel.
+pub(crate) struct Kernel {
+    writer: Socket,
+    reader: Socket,
+    addresses: Addresses,
+    owned: bool,
+    /// Handle and number of members of each table, as we left them.
+    mark: Vec<(u64, u32)>,
+}
+
+impl Kernel {
+    /// Takes over what is there, or makes it. Gives also what was in force already.
+    ///
+    /// # Errors
+    /// [`Error`], which says what this process or this kernel lacks.
+    pub(crate) fn open(addresses: Addresses, owner: TableOwner) -> Result<(Self, State), Error> {
+        let open = || Socket::open(NETFILTER).map_err(Error::netlink("opened"));
+        let mut kernel = Self { writer: open()?, reader: open()?, addresses, owned: false, mark: Vec::new() };
+        let tables = kernel.tables()?;
+        if tables.iter().flatten().any(|table| table.owner.is_some()) {
+            return Err(Error::Owned);
+        }
+        let (found, whole) = kernel.read_state()?;
+        let (state, kept) = found.within(addresses.services);
+        let ours = stamp(addresses);
+        let same =
+            whole && kept && tables.iter().all(|table| table.as_ref().is_some_and(|t| t.stamp == ours));
+        if !(same && kernel.take_over(owner, &tables)?) {
+            kernel.rebuild(&state, owner)?;
+        }
+        kernel.remember()?;
+        Ok((kernel, state))
+    }
+
+    /// Whether the kernel keeps others off the tables.
+    pub(crate) fn owned(&self) -> bool {
+        self.owned
+    }
+
+    /// The port id of the socket that writes.
+    pub(crate) fn writer_port(&self) -> u32 {
+        self.writer.port()
+    }
+
+    fn tables(&mut self) -> Result<Vec<Option<TableState>>, Error> {
+        Family::ALL
+            .into_iter()
+            .map(|family| dump::table(&mut self.reader, family))
+            .collect::<io::Result<_>>()
+            .map_err(Error::netlink("read"))
+    }
+
+    /// Tries to use the tables as they are. Gives false when they must be made anew.
+    fn take_over(&mut self, owner: TableOwner, tables: &[Option<TableState>]) -> Result<bool, Error> {
+        let persistent = tables.iter().flatten().all(|table| table.flags & PERSIST != 0);
+        match owner {
+            TableOwner::Off => return Ok(true),
+            // Tables that were made without flags can't get them later.
+            TableOwner::Auto if !persistent => return Ok(false),
+            TableOwner::Auto => {}
+        }
+        let mut batch = self.writer.request();
+        nftables::begin(&mut batch);
+        nftables::add_tables(&mut batch, OWNER | PERSIST, self.addresses);
+        nftables::end(&mut batch);
+        let refused = self.writer.transact(&batch).map_err(Error::netlink("taken over"))?;
+        self.owned = refused.is_empty();
+        Ok(self.owned)
+    }
+
+    /// Makes the tables anew, with everything in them, in one transaction: no packet sees them missing.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub(crate) fn rebuild(&mut self, state: &State, owner: TableOwner) -> Result<(), Error> {
+        if owner == TableOwner::Auto && self.rebuild_with(state, OWNER | PERSIST)? {
+            self.owned = true;
+        } else {
+            self.rebuild_with(state, 0)?;
+            self.owned = false;
+        }
+        self.remember()
+    }
+
+    /// Gives false when the kernel does not know the flags.
+    fn rebuild_with(&mut self, state: &State, flags: u32) -> Result<bool, Error> {
+        let tables = self.tables()?;
+        let mut batch = self.writer.request();
+        nftables::begin(&mut batch);
+        for (family, table) in Family::ALL.into_iter().zip(tables) {
+            if table.is_some() {
+                nftables::delete_table(&mut batch, family);
+            }
+        }
+        let first_table = batch.next_sequence();
+        nftables::add_tables(&mut batch, flags, self.addresses);
+        let after_tables = batch.next_sequence();
+        let made = nftables::add_ruleset(&mut batch, self.addresses);
+        add(&mut batch, &state.edits());
+        nftables::end(&mut batch);
+        let refused = self.writer.transact(&batch).map_err(Error::netlink("made"))?;
+        let Some(Refusal { sequence, errno }) = refused.first().copied() else { return Ok(true) };
+        if (first_table..after_tables).contains(&sequence) && flags != 0 && errno == NOT_SUPPORTED {
+            return Ok(false);
+        }
+        if sequence < first_table && errno == NOT_PERMITTED {
+            return Err(Error::Owned);
+        }
+        let words = made.iter().find(|(made, _)| *made == sequence);
+        Err(Error::refused(words.map_or("table steppe", |(_, words)| words), errno))
+    }
+
+    /// Puts edits in force, in one transaction.
+    ///
+    /// # Errors
+    /// [`CommitError`].
+    pub(crate) fn commit(&mut self, edits: &[Edit]) -> Result<(), CommitError> {
+        let mut batch = self.writer.request();
+        nftables::begin(&mut batch);
+        add(&mut batch, edits);
+        nftables::end(&mut batch);
+        match self.writer.transact(&batch) {
+            Ok(refused) => match refused.first() {
+                None => Ok(()),
+                Some(refusal) => Err(CommitError::Refused(io::Error::from_raw_os_error(refusal.errno))),
+            },
+            Err(error) => Err(CommitError::Unknown(error)),
+        }
+    }
+
+    /// Whether the tables are those that we left: a cheap look, not at the elements.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub(crate) fn is_intact(&mut self) -> Result<bool, Error> {
+        Ok(self.look()? == self.mark)
+    }
+
+    fn remember(&mut self) -> Result<(), Error> {
+        self.mark = self.look()?;
+        Ok(())
+    }
+
+    fn look(&mut self) -> Result<Vec<(u64, u32)>, Error> {
+        Ok(self.tables()?.into_iter().flatten().map(|table| (table.handle, table.members)).collect())
+    }
+
+    fn read_state(&mut self) -> Result<(State, bool), Error> {
+        let mut found = Found::default();
+        for set in &SETS {
+            self.elements(set.name, |element| {
+                found.take(set.name, element.key, element.data, element.comment);
+                None::<()>
+            })?;
+        }
+        let (state, whole) = found.into_state();
+        Ok((state, whole))
+    }
+
+    /// What `take` makes of each element of a set.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub(crate) fn elements<T>(
+        &mut self,
+        set: SetName,
+        take: impl FnMut(RawElement<'_>) -> Option<T>,
+    ) -> Result<Vec<T>, Error> {
+        dump::elements(&mut self.reader, set, take).map_err(Error::netlink("read"))
+    }
+
+    /// Packets that were dropped because they came from nobody we know.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub(crate) fn unknown_packets(&mut self) -> Result<u64, Error> {
+        dump::unknown_packets(&mut self.reader).map_err(Error::netlink("read"))
+    }
+}
+
+/// EOPNOTSUPP: flags of a table that the kernel does not know.
+const NOT_SUPPORTED: i32 = rustix::io::Errno::OPNOTSUPP.raw_os_error();
+/// EPERM: the table is owned.
+const NOT_PERMITTED: i32 = rustix::io::Errno::PERM.raw_os_error();
+
+fn add(batch: &mut Messages, edits: &[Edit]) {
+    let mut changes: Vec<(Operation, Element)> = Vec::with_capacity(edits.len());
+    for edit in edits {
+        edit.elements(&mut changes);
+    }
+    // In a listing's order neighbours share a message; edits come in an order that must be kept.
+    nftables::change_elements(batch, &changes);
+}
+
+/// Removes both tables.
+///
+/// # Errors
+/// [`Error::Owned`] while an agent runs.
+pub(crate) fn purge() -> Result<(), Error> {
+    let mut socket = Socket::open(NETFILTER).map_err(Error::netlink("opened"))?;
+    let mut present = Vec::new();
+    for family in Family::ALL {
+        if dump::table(&mut socket, family).map_err(Error::netlink("read"))?.is_some() {
+            present.push(family);
+        }
+    }
+    let mut batch = socket.request();
+    nftables::begin(&mut batch);
+    for family in present {
+        nftables::delete_table(&mut batch, family);
+    }
+    nftables::end(&mut batch);
+    let refused = socket.transact(&batch).map_err(Error::netlink("removed"))?;
+    match refused.first() {
+        None => Ok(()),
+        Some(refusal) if refusal.errno == NOT_PERMITTED => Err(Error::Owned),
+        Some(refusal) => Err(Error::netlink("removed")(io::Error::from_raw_os_error(refusal.errno))),
+    }
+}

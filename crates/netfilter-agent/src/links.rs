@@ -1,0 +1,9 @@
+//! The ports of this host's bridges, from the kernel: which there are, and what is at a port's other end.
+
+mod query;
+mod table;
+mod watch;
+
+pub(crate) use query::Query;
+pub(crate) use table::{PortChange, PortView, Ports, Seen};
+pub(crate) use watch::{Events, Watcher, is_overrun};

@@ -1,0 +1,101 @@
+//! Deletes connection tracking entries (linux/netfilter/nfnetlink_conntrack.h), so that both ends of a revoked connection see
+//! it at once. The `recheck` chain cuts a revoked connection anyway, at its client's next packet.
+
+use std::{io, net::Ipv4Addr};
+
+use super::{
+    ACK, DUMP, Message, Socket,
+    attr::{Attributes, Attrs},
+    nftables::{FIXED, fixed},
+};
+
+/// `NFNL_SUBSYS_CTNETLINK << 8`, and its messages.
+const GET: u16 = (1 << 8) | 1;
+const DELETE: u16 = (1 << 8) | 2;
+const AF_INET: u8 = 2;
+
+const CTA_TUPLE_ORIG: u16 = 1;
+const CTA_STATUS: u16 = 3;
+const CTA_STATUS_MASK: u16 = 26;
+const CTA_TUPLE_IP: u16 = 1;
+const CTA_TUPLE_PROTO: u16 = 2;
+const CTA_IP_V4_SRC: u16 = 1;
+const CTA_IP_V4_DST: u16 = 2;
+const CTA_PROTO_NUM: u16 = 1;
+const CTA_PROTO_SRC_PORT: u16 = 2;
+const CTA_PROTO_DST_PORT: u16 = 3;
+/// `IPS_DST_NAT`: ours are all translated. A kernel that can't filter by it (before 5.15) lists the others too.
+const DNAT: u32 = 1 << 5;
+
+/// A connection as its client began it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Flow {
+    /// Who began it.
+    pub(crate) client: Ipv4Addr,
+    /// What was dialled.
+    pub(crate) server: Ipv4Addr,
+    /// The IP protocol number.
+    pub(crate) protocol: u8,
+    /// The client's port.
+    pub(crate) client_port: u16,
+    /// The port that was dialled.
+    pub(crate) server_port: u16,
+}
+
+/// Deletes the entries of the translated IPv4 connections for which `matches` holds, and tells how many there were.
+///
+/// # Errors
+/// The kernel's.
+pub(crate) fn delete(socket: &mut Socket, matches: impl Fn(&Flow) -> bool) -> io::Result<usize> {
+    let mut request = socket.request();
+    request.add(GET, DUMP, &fixed(AF_INET), |attrs| {
+        attrs.be32(CTA_STATUS, DNAT);
+        attrs.be32(CTA_STATUS_MASK, DNAT);
+    });
+    let flows = socket.ask(&request, |message| read(message).filter(&matches))?;
+    for flow in &flows {
+        let mut request = socket.request();
+        request.add(DELETE, ACK, &fixed(AF_INET), |attrs| {
+            attrs.nest(CTA_TUPLE_ORIG, |attrs| write(attrs, flow));
+        });
+        match socket.ask(&request, |_| None::<()>) {
+            // It ended by itself meanwhile.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(flows.len())
+}
+
+fn read(message: Message<'_>) -> Option<Flow> {
+    let tuple = message.attributes(FIXED).nested(CTA_TUPLE_ORIG)?;
+    let (ip, protocol) = (tuple.nested(CTA_TUPLE_IP)?, tuple.nested(CTA_TUPLE_PROTO)?);
+    Some(Flow {
+        client: address(ip, CTA_IP_V4_SRC)?,
+        server: address(ip, CTA_IP_V4_DST)?,
+        protocol: *protocol.get(CTA_PROTO_NUM)?.first()?,
+        client_port: port(protocol, CTA_PROTO_SRC_PORT)?,
+        server_port: port(protocol, CTA_PROTO_DST_PORT)?,
+    })
+}
+
+fn address(attrs: Attributes<'_>, kind: u16) -> Option<Ipv4Addr> {
+    let octets: [u8; 4] = attrs.get(kind)?.try_into().ok()?;
+    Some(octets.into())
+}
+
+fn port(attrs: Attributes<'_>, kind: u16) -> Option<u16> {
+    attrs.get(kind)?.try_into().ok().map(u16::from_be_bytes)
+}
+
+fn write(attrs: &mut Attrs<'_>, flow: &Flow) {
+    attrs.nest(CTA_TUPLE_IP, |attrs| {
+        attrs.bytes(CTA_IP_V4_SRC, &flow.client.octets());
+        attrs.bytes(CTA_IP_V4_DST, &flow.server.octets());
+    });
+    attrs.nest(CTA_TUPLE_PROTO, |attrs| {
+        attrs.bytes(CTA_PROTO_NUM, &[flow.protocol]);
+        attrs.bytes(CTA_PROTO_SRC_PORT, &flow.client_port.to_be_bytes());
+        attrs.bytes(CTA_PROTO_DST_PORT, &flow.server_port.to_be_bytes());
+    });
+}

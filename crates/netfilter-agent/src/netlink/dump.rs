@@ -1,0 +1,115 @@
+//! Reads back what the kernel holds. Reading has a socket of its own: the writer's queue stays clear.
+
+use std::io;
+
+use super::{
+    Message, Socket,
+    attr::Attributes,
+    nftables::{self, FIXED, element, object, table},
+};
+use crate::ruleset::{Family, SetName};
+
+/// A table as the kernel has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TableState {
+    /// [`nftables::OWNER`] and [`nftables::PERSIST`].
+    pub(crate) flags: u32,
+    /// Its comment.
+    pub(crate) stamp: String,
+    /// A number that no other table has, ever.
+    pub(crate) handle: u64,
+    /// How many sets, chains and counters it has.
+    pub(crate) members: u32,
+    /// The port id of the socket that owns it.
+    pub(crate) owner: Option<u32>,
+}
+
+/// One element as the kernel has it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RawElement<'a> {
+    /// The bytes of its key.
+    pub(crate) key: &'a [u8],
+    /// The bytes of what it leads to; none in a set.
+    pub(crate) data: &'a [u8],
+    /// Its comment; empty for none.
+    pub(crate) comment: &'a str,
+    /// Packets that matched it, where it counts.
+    pub(crate) packets: u64,
+}
+
+/// Our table of a family; `None` if there is none.
+///
+/// # Errors
+/// The kernel's.
+pub(crate) fn table(socket: &mut Socket, family: Family) -> io::Result<Option<TableState>> {
+    let mut request = socket.request();
+    nftables::get_table(&mut request, family);
+    let read = |message: Message<'_>| {
+        let attrs = message.attributes(FIXED);
+        Some(TableState {
+            flags: attrs.be32(table::FLAGS)?,
+            stamp: attrs.get(table::USERDATA).and_then(nftables::read_comment).unwrap_or_default().into(),
+            handle: attrs.be64(table::HANDLE)?,
+            members: attrs.be32(table::USE)?,
+            owner: attrs.be32(table::OWNER),
+        })
+    };
+    match socket.ask(&request, read) {
+        Ok(tables) => Ok(tables.into_iter().next()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// What `take` makes of each element of a set; nothing if there is no such set.
+///
+/// # Errors
+/// The kernel's.
+pub(crate) fn elements<T>(
+    socket: &mut Socket,
+    set: SetName,
+    mut take: impl FnMut(RawElement<'_>) -> Option<T>,
+) -> io::Result<Vec<T>> {
+    let mut request = socket.request();
+    nftables::get_elements(&mut request, set.set());
+    let lists = socket.ask(&request, |message| {
+        let list = message.attributes(FIXED).nested(element::LIST)?;
+        Some(
+            list.into_iter().filter_map(|(_, item)| take(raw_element(Attributes(item))?)).collect::<Vec<_>>(),
+        )
+    });
+    match lists {
+        Ok(lists) => Ok(lists.into_iter().flatten().collect()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+fn raw_element(item: Attributes<'_>) -> Option<RawElement<'_>> {
+    let packets = || {
+        let counter = item.nested(element::EXPRESSION)?.nested(object::EXPRESSION_DATA)?;
+        counter.be64(object::PACKETS)
+    };
+    Some(RawElement {
+        key: item.nested(element::KEY)?.get(element::VALUE)?,
+        data: item.nested(element::DATA).and_then(|data| data.get(element::VALUE)).unwrap_or_default(),
+        comment: item.get(element::USERDATA).and_then(nftables::read_comment).unwrap_or_default(),
+        packets: packets().unwrap_or(0),
+    })
+}
+
+/// Packets that came from nobody we know, in both tables.
+///
+/// # Errors
+/// The kernel's.
+pub(crate) fn unknown_packets(socket: &mut Socket) -> io::Result<u64> {
+    let mut packets = 0;
+    for family in Family::ALL {
+        let mut request = socket.request();
+        nftables::get_unknown_counter(&mut request, family);
+        let found = socket
+            .ask(&request, |message| message.attributes(FIXED).nested(object::DATA)?.be64(object::PACKETS))?;
+        packets += found.into_iter().sum::<u64>();
+    }
+    Ok(packets)
+}

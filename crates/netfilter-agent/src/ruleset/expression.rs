@@ -1,0 +1,102 @@
+//! What rules are made of: the kernel's expressions, as values.
+
+use super::SetName;
+
+/// A register of four bytes; longer values take several in a row. There are sixteen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Register(pub(crate) u32);
+
+/// A part of the packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PacketPart {
+    /// `ip saddr`
+    SourceAddress,
+    /// `ip daddr`
+    DestinationAddress,
+    /// `th dport`
+    DestinationPort,
+    /// `ether saddr`
+    SourceMac,
+}
+
+/// What the kernel knows of a packet beside its bytes: its interface, protocol and connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Known {
+    /// `meta iifname`
+    InputName,
+    /// `meta iifkind` (Linux 5.6)
+    InputKind,
+    /// `meta nfproto`
+    Network,
+    /// `meta l4proto`
+    Transport,
+    /// `meta protocol`
+    EtherType,
+    /// `ct state`
+    State,
+    /// `ct status`
+    Status,
+    /// `ct direction`
+    Direction,
+    /// `ct original ip saddr` (Linux 4.17)
+    OriginalSource,
+    /// `ct original ip daddr` (Linux 4.17)
+    OriginalDestination,
+    /// `ct protocol`
+    OriginalProtocol,
+    /// `ct original proto-dst`
+    OriginalPort,
+    /// `socket transparent`: ends the rule when no socket takes the packet (Linux 4.18)
+    SocketTransparent,
+}
+
+/// How two values are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Comparison {
+    /// `==`
+    Equal,
+    /// `!=`
+    Different,
+    /// `<=`
+    AtMost,
+}
+
+/// What becomes of the packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// `accept`
+    Accept,
+    /// `drop`
+    Drop,
+    /// `goto CHAIN`
+    Goto(&'static str),
+    /// `reject with tcp reset` (in prerouting: Linux 5.9)
+    Reset,
+    /// `reject with icmpx admin-prohibited` (in prerouting: Linux 5.9)
+    AdminProhibited,
+}
+
+/// One step of a rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Expression {
+    /// Loads a part of the packet.
+    Packet(PacketPart, Register),
+    /// Loads what the kernel knows.
+    Known(Known, Register),
+    /// Keeps only some bits.
+    Mask(Register, [u8; 4]),
+    /// Ends the rule unless the comparison holds.
+    Compare(Register, Comparison, Vec<u8>),
+    /// Ends the rule unless the set has the key at this register.
+    In(SetName, Register),
+    /// Ends the rule if the set has the key at this register.
+    NotIn(SetName, Register),
+    /// Loads what the map has for the key at the first register into the second; ends the rule if it has nothing.
+    Map(SetName, Register, Register),
+    /// Counts in a named counter.
+    Count(&'static str),
+    /// `dnat ip to` the address in this register and the port in the next.
+    TranslateTo(Register),
+    /// Decides.
+    Verdict(Verdict),
+}

@@ -1,0 +1,172 @@
+//! What is in force, in memory: the same as the kernel's elements, seen as resources.
+//!
+//! Pure. [`State::plan`] says which edits a change takes, [`State::perform`] carries one out, and [`Edit::elements`] tells
+//! the kernel's side of it. An edit has an inverse, so a transaction that the kernel refuses is taken back.
+
+mod adopt;
+mod edit;
+mod id;
+mod plan;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::{Ipv4Addr, SocketAddrV4},
+    sync::Arc,
+};
+
+use steppe_model::{Grant, Resource, ServiceKey, ServicePort, VirtualPort, Workload, WorkloadId};
+
+pub(crate) use adopt::Found;
+pub(crate) use edit::Edit;
+pub(crate) use plan::{Limits, PortLookup};
+
+use crate::ruleset::IfName;
+
+/// A workload in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Bound {
+    /// What control told of it.
+    pub(crate) workload: Workload,
+    /// The name of its bridge.
+    pub(crate) bridge: IfName,
+    /// The name of its bridge port.
+    pub(crate) port: IfName,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Entry {
+    bound: Arc<Bound>,
+    grants: BTreeSet<(Ipv4Addr, VirtualPort)>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Vip {
+    service: Arc<ServiceKey>,
+    ports: BTreeMap<VirtualPort, SocketAddrV4>,
+}
+
+/// Everything in force.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct State {
+    workloads: HashMap<WorkloadId, Entry>,
+    by_ip: HashMap<Ipv4Addr, WorkloadId>,
+    vips: HashMap<Ipv4Addr, Vip>,
+    grants: usize,
+    ports: usize,
+}
+
+impl State {
+    /// The workloads.
+    pub(crate) fn workloads(&self) -> impl Iterator<Item = &Bound> {
+        self.workloads.values().map(|entry| &*entry.bound)
+    }
+
+    /// The ports of services.
+    pub(crate) fn service_ports(&self) -> impl Iterator<Item = ServicePort> {
+        self.vips.iter().flat_map(|(vip, entry)| {
+            entry.ports.iter().map(|(port, listener)| ServicePort {
+                service: (*entry.service).clone(),
+                vip: *vip,
+                port: *port,
+                listener: *listener,
+            })
+        })
+    }
+
+    /// The grants, each with its workload.
+    pub(crate) fn grants(&self) -> impl Iterator<Item = (&Bound, Grant)> {
+        self.workloads.values().flat_map(|entry| {
+            entry.grants.iter().map(|(vip, port)| {
+                let workload = entry.bound.workload.id.clone();
+                (&*entry.bound, Grant { workload, vip: *vip, port: *port })
+            })
+        })
+    }
+
+    /// Everything as resources: workloads first, as grants need them.
+    pub(crate) fn resources(&self) -> Vec<Resource> {
+        let workloads = self.workloads().map(|bound| Resource::Workload(bound.workload.clone()));
+        let ports = self.service_ports().map(Resource::ServicePort);
+        let grants = self.grants().map(|(_, grant)| Resource::Grant(grant));
+        workloads.chain(ports).chain(grants).collect()
+    }
+
+    /// The virtual IPs with their services.
+    pub(crate) fn vips(&self) -> impl Iterator<Item = (Ipv4Addr, &ServiceKey)> {
+        self.vips.iter().map(|(vip, entry)| (*vip, &*entry.service))
+    }
+
+    /// Whether a client may use a port of a virtual IP.
+    pub(crate) fn allows(&self, client: Ipv4Addr, vip: Ipv4Addr, port: VirtualPort) -> bool {
+        let entry = self.by_ip.get(&client).and_then(|id| self.workloads.get(id));
+        let any = VirtualPort::new(port.protocol, 0);
+        entry.is_some_and(|entry| [port, any].iter().any(|port| entry.grants.contains(&(vip, *port))))
+    }
+
+    /// How many elements the kernel holds for this state.
+    pub(crate) fn elements(&self) -> usize {
+        2 * self.workloads.len() + self.vips.len() + self.ports + self.grants
+    }
+
+    /// The edits that make this state of an empty one.
+    pub(crate) fn edits(&self) -> Vec<Edit> {
+        let workloads = self.workloads.values().map(|entry| Edit::AddWorkload(entry.bound.clone()));
+        let vips = self.vips.iter().map(|(vip, entry)| Edit::AddVip(*vip, entry.service.clone()));
+        let ports = self.vips.iter().flat_map(|(vip, entry)| {
+            entry.ports.iter().map(|(port, listener)| Edit::AddPort(*vip, *port, *listener))
+        });
+        let grants = self.workloads.values().flat_map(|entry| {
+            entry.grants.iter().map(|(vip, port)| Edit::AddGrant(entry.bound.clone(), *vip, *port))
+        });
+        workloads.chain(vips).chain(ports).chain(grants).collect()
+    }
+
+    /// Carries out an edit that was planned on this state.
+    pub(crate) fn perform(&mut self, edit: &Edit) {
+        match edit {
+            Edit::AddWorkload(bound) => {
+                let id = bound.workload.id.clone();
+                self.by_ip.insert(bound.workload.ip, id.clone());
+                self.workloads.insert(id, Entry { bound: bound.clone(), grants: BTreeSet::new() });
+            }
+            Edit::RemoveWorkload(bound) => {
+                self.by_ip.remove(&bound.workload.ip);
+                self.workloads.remove(&bound.workload.id);
+            }
+            Edit::RenameWorkload(_, new) => {
+                if let Some(entry) = self.workloads.get_mut(&new.workload.id) {
+                    entry.bound = new.clone();
+                }
+            }
+            Edit::AddVip(vip, service) => {
+                self.vips.insert(*vip, Vip { service: service.clone(), ports: BTreeMap::new() });
+            }
+            Edit::RemoveVip(vip, _) => {
+                self.vips.remove(vip);
+            }
+            Edit::AddPort(vip, port, listener) => {
+                if let Some(entry) = self.vips.get_mut(vip) {
+                    self.ports += usize::from(entry.ports.insert(*port, *listener).is_none());
+                }
+            }
+            Edit::RemovePort(vip, port, _) => {
+                if let Some(entry) = self.vips.get_mut(vip) {
+                    self.ports -= usize::from(entry.ports.remove(port).is_some());
+                }
+            }
+            Edit::AddGrant(bound, vip, port) => {
+                if let Some(entry) = self.workloads.get_mut(&bound.workload.id) {
+                    self.grants += usize::from(entry.grants.insert((*vip, *port)));
+                }
+            }
+            Edit::RemoveGrant(bound, vip, port) => {
+                if let Some(entry) = self.workloads.get_mut(&bound.workload.id) {
+                    self.grants -= usize::from(entry.grants.remove(&(*vip, *port)));
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

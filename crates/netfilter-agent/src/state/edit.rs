@@ -1,0 +1,133 @@
+//! The smallest changes of state, and their elements.
+
+use std::{
+    net::{Ipv4Addr, SocketAddrV4},
+    sync::Arc,
+};
+
+use steppe_model::{ServiceKey, VirtualPort};
+
+use super::{Bound, adopt::workload_comment};
+use crate::{
+    netlink::nftables::Operation,
+    ruleset::{Element, SetName, Value},
+};
+
+/// One small change. Planned on a state, it does exactly one thing there, so that its inverse undoes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Edit {
+    /// Neither its id nor its address is there.
+    AddWorkload(Arc<Bound>),
+    /// It has no grants any more.
+    RemoveWorkload(Arc<Bound>),
+    /// The first becomes the second: only what people call it differs.
+    RenameWorkload(Arc<Bound>, Arc<Bound>),
+    /// It is not there.
+    AddVip(Ipv4Addr, Arc<ServiceKey>),
+    /// It has no ports any more.
+    RemoveVip(Ipv4Addr, Arc<ServiceKey>),
+    /// The virtual IP is there, the port not.
+    AddPort(Ipv4Addr, VirtualPort, SocketAddrV4),
+    /// It is there.
+    RemovePort(Ipv4Addr, VirtualPort, SocketAddrV4),
+    /// The workload is there, the grant not.
+    AddGrant(Arc<Bound>, Ipv4Addr, VirtualPort),
+    /// It is there.
+    RemoveGrant(Arc<Bound>, Ipv4Addr, VirtualPort),
+}
+
+impl Edit {
+    /// What undoes it.
+    pub(crate) fn inverse(&self) -> Self {
+        match self.clone() {
+            Self::AddWorkload(bound) => Self::RemoveWorkload(bound),
+            Self::RemoveWorkload(bound) => Self::AddWorkload(bound),
+            Self::RenameWorkload(old, new) => Self::RenameWorkload(new, old),
+            Self::AddVip(vip, service) => Self::RemoveVip(vip, service),
+            Self::RemoveVip(vip, service) => Self::AddVip(vip, service),
+            Self::AddPort(vip, port, listener) => Self::RemovePort(vip, port, listener),
+            Self::RemovePort(vip, port, listener) => Self::AddPort(vip, port, listener),
+            Self::AddGrant(bound, vip, port) => Self::RemoveGrant(bound, vip, port),
+            Self::RemoveGrant(bound, vip, port) => Self::AddGrant(bound, vip, port),
+        }
+    }
+
+    /// The client and the virtual IP of a right that it takes away.
+    pub(crate) fn revokes(&self) -> Option<(Ipv4Addr, Ipv4Addr)> {
+        match self {
+            Self::RemoveGrant(bound, vip, _) => Some((bound.workload.ip, *vip)),
+            _ => None,
+        }
+    }
+
+    /// The virtual IP that it is about, if it is about one.
+    pub(super) fn vip(&self) -> Option<Ipv4Addr> {
+        match self {
+            Self::AddWorkload(_) | Self::RemoveWorkload(_) | Self::RenameWorkload(..) => None,
+            Self::AddVip(vip, _) | Self::RemoveVip(vip, _) => Some(*vip),
+            Self::AddPort(vip, ..) | Self::RemovePort(vip, ..) => Some(*vip),
+            Self::AddGrant(_, vip, _) | Self::RemoveGrant(_, vip, _) => Some(*vip),
+        }
+    }
+
+    /// What it takes in the kernel, appended to `changes`.
+    pub(crate) fn elements(&self, changes: &mut Vec<(Operation, Element)>) {
+        match self {
+            Self::AddWorkload(bound) => {
+                workload(bound).into_iter().for_each(|e| changes.push((Operation::Add, e)))
+            }
+            Self::RemoveWorkload(bound) => {
+                workload(bound).into_iter().for_each(|e| changes.push((Operation::Delete, e)));
+            }
+            Self::RenameWorkload(old, new) => {
+                changes.push((Operation::Delete, workload(old)[0].clone()));
+                changes.push((Operation::Add, workload(new)[0].clone()));
+            }
+            Self::AddVip(ip, service) => changes.push((Operation::Add, vip(*ip, service))),
+            Self::RemoveVip(ip, service) => changes.push((Operation::Delete, vip(*ip, service))),
+            Self::AddPort(vip, port, listener) => {
+                changes.push((Operation::Add, service_port(*vip, *port, *listener)))
+            }
+            Self::RemovePort(vip, port, listener) => {
+                changes.push((Operation::Delete, service_port(*vip, *port, *listener)));
+            }
+            Self::AddGrant(bound, vip, port) => changes.push((Operation::Add, grant(bound, *vip, *port))),
+            Self::RemoveGrant(bound, vip, port) => {
+                changes.push((Operation::Delete, grant(bound, *vip, *port)))
+            }
+        }
+    }
+}
+
+fn element(set: SetName, key: Value) -> Element {
+    Element { set, key, data: Value::EMPTY, comment: String::new() }
+}
+
+fn workload(bound: &Bound) -> [Element; 2] {
+    let ip = bound.workload.ip;
+    let key = Value::EMPTY.interface(bound.bridge).ip(ip);
+    let known = Element { comment: workload_comment(&bound.workload), ..element(SetName::Workloads, key) };
+    let key = Value::EMPTY.interface(bound.port).mac(bound.workload.mac).ip(ip);
+    [known, element(SetName::Bindings, key)]
+}
+
+fn vip(ip: Ipv4Addr, service: &ServiceKey) -> Element {
+    Element { comment: service.to_string(), ..element(SetName::Vips, Value::EMPTY.ip(ip)) }
+}
+
+fn service_port(vip: Ipv4Addr, port: VirtualPort, listener: SocketAddrV4) -> Element {
+    let key = Value::EMPTY.ip(vip);
+    let element = match port.number {
+        Some(number) => element(SetName::Listeners, key.protocol(port.protocol).port(number.get())),
+        None => element(SetName::ListenersAny, key),
+    };
+    Element { data: Value::EMPTY.socket(listener), ..element }
+}
+
+fn grant(bound: &Bound, vip: Ipv4Addr, port: VirtualPort) -> Element {
+    let key = Value::EMPTY.ip(bound.workload.ip).ip(vip);
+    match port.number {
+        Some(number) => element(SetName::Grants, key.protocol(port.protocol).port(number.get())),
+        None => element(SetName::GrantsAny, key),
+    }
+}

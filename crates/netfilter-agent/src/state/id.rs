@@ -1,0 +1,73 @@
+//! From the ids that this agent's resources have back to what they name, so that no table of ids need be kept.
+
+use std::net::Ipv4Addr;
+
+use steppe_model::{Protocol, ResourceId, VirtualPort};
+
+/// What an id names, if it is one of ours.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Named<'a> {
+    /// A grant: its workload's id, the virtual IP and the port.
+    Grant(&'a str, Ipv4Addr, VirtualPort),
+    /// A port of a service.
+    ServicePort(Ipv4Addr, VirtualPort),
+    /// Anything else can only be a workload.
+    Workload(&'a str),
+}
+
+/// Reads `WORKLOAD > VIP:PORT/PROTOCOL`, `VIP:PORT/PROTOCOL` or `WORKLOAD`, as `Grant::id`, `ServicePort::id` and
+/// `WorkloadId` write them.
+pub(super) fn read(id: &ResourceId) -> Named<'_> {
+    let text = id.as_str();
+    if let Some((workload, rest)) = text.rsplit_once(" > ")
+        && let Some((vip, port)) = address(rest)
+    {
+        return Named::Grant(workload, vip, port);
+    }
+    match address(text) {
+        Some((vip, port)) => Named::ServicePort(vip, port),
+        None => Named::Workload(text),
+    }
+}
+
+fn address(text: &str) -> Option<(Ipv4Addr, VirtualPort)> {
+    let (vip, port) = text.split_once(':')?;
+    let (number, protocol) = port.split_once('/')?;
+    let protocol = match protocol {
+        "tcp" => Protocol::Tcp,
+        "udp" => Protocol::Udp,
+        _ => return None,
+    };
+    let number = if number == "*" { 0 } else { number.parse().ok().filter(|number| *number != 0)? };
+    Some((vip.parse().ok()?, VirtualPort::new(protocol, number)))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use steppe_model::{Grant, ServicePort, WorkloadId};
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn ids_are_read_as_they_are_written(
+            workload in "[a-z0-9 >:@]{1,20}", vip: u32, tcp: bool, number: u16,
+        ) {
+            let number = if tcp { number } else { number.max(1) };
+            let port = VirtualPort::new(if tcp { Protocol::Tcp } else { Protocol::Udp }, number);
+            let vip = Ipv4Addr::from_bits(vip);
+            let grant = Grant { workload: WorkloadId::new(&workload), vip, port };
+            prop_assert_eq!(read(&grant.id()), Named::Grant(&workload, vip, port));
+            let service = steppe_model::ServiceKey { user: None, name: "web".parse().unwrap(), tag: None };
+            let port_of = ServicePort { service, vip, port, listener: "10.0.0.1:1".parse().unwrap() };
+            prop_assert_eq!(read(&port_of.id()), Named::ServicePort(vip, port));
+        }
+    }
+
+    #[test]
+    fn the_rest_are_workloads() {
+        let id = ResourceId::new("3f2a19c0@docker0");
+        assert_eq!(read(&id), Named::Workload("3f2a19c0@docker0"));
+    }
+}
