@@ -101,16 +101,16 @@ impl Host {
         self.exec("nft", arguments).ok()
     }
 
-    /// Runs `grpcurl -unix -plaintext` on a process's socket, such as `&host.suite.proxy`; `arguments` come
-    /// after the socket: `["list"]`, `["describe", "steppe.v1.Proxy"]`.
+    /// Runs `grpcurl -unix -plaintext OPTIONS SOCKET WORDS` on a process's socket, such as `&host.suite.proxy`;
+    /// the options are those of grpcurl (`["-d", "{}"]`), the words `["list"]`, `["describe", "steppe.v1.Proxy"]`
+    /// or a method's name.
     #[track_caller]
-    pub fn grpcurl(&self, daemon: &Daemon, arguments: &[&str]) -> Output {
+    pub fn grpcurl(&self, daemon: &Daemon, options: &[&str], words: &[&str]) -> Output {
         let program = suite::target_dir().join("needs/grpcurl");
         assert!(program.exists(), "{} is missing: run `make install-needs`", program.display());
         let socket = suite::socket(daemon);
         let socket = socket.to_str().expect("the run directory's name is text");
-        // grpcurl's options must come before the address, and its verbs after it.
-        self.exec(program, &[&["-unix", "-plaintext", socket], arguments].concat())
+        self.exec(program, &[&["-unix", "-plaintext"], options, &[socket], words].concat())
     }
 
     /// Connects once from the host itself, and reads the server's name.
