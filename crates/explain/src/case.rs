@@ -21,6 +21,9 @@ pub(crate) struct Case<'a> {
     pub(crate) protocol: i32,
     /// 0 for every port.
     pub(crate) port: u32,
+    /// What is looked for in the plan and in the agents: the grant's protocol and port, else those asked for. A grant for every
+    /// port has a way of its own, also to a port that somebody else's grant names.
+    way: (i32, u32),
 }
 
 impl<'a> Case<'a> {
@@ -35,7 +38,8 @@ impl<'a> Case<'a> {
             _ => (pair.protocol, pair.port),
         };
         let protocol = if protocol == 0 { Protocol::Tcp.into() } else { protocol };
-        Some(Self { facts, pair, workload, service, protocol, port })
+        let way = granted.map_or((protocol, port), |grant| (grant.protocol, grant.port));
+        Some(Self { facts, pair, workload, service, protocol, port, way })
     }
 
     /// `api 3f2a19c0 (172.26.64.9, alice)`
@@ -207,7 +211,7 @@ impl<'a> Case<'a> {
         deaf(&plan.status.sources)
     }
 
-    /// Of the items that what was asked comes under, the one that names its port; else the one for every port.
+    /// Of the items that the way comes under, the one that names its port; else the one for every port.
     fn closest<T>(
         &self,
         items: impl IntoIterator<Item = &'a T>,
@@ -216,8 +220,8 @@ impl<'a> Case<'a> {
         let mut any = None;
         for item in items {
             match port(item) {
-                (protocol, number) if protocol == self.protocol && number == self.port => return Some(item),
-                (protocol, 0) if protocol == self.protocol && protocol == i32::from(Protocol::Tcp) => {
+                way if way == self.way => return Some(item),
+                (protocol, 0) if protocol == self.way.0 && protocol == i32::from(Protocol::Tcp) => {
                     any = Some(item);
                 }
                 _ => {}

@@ -236,8 +236,26 @@ fn a_grant_for_every_port_covers_the_one_asked_for() {
 }
 
 #[test]
+fn a_grant_for_every_port_does_not_use_the_way_of_another_workloads_exact_one() {
+    let mut facts = planned(|plan| plan.pair.grant.as_mut().unwrap().port = 0);
+    facts.netfilter.as_mut().unwrap().grants[0].grant.as_mut().unwrap().port = 0;
+    assert_eq!(judge(&facts).verdict, Verdict::Broken);
+}
+
+#[test]
+fn a_workload_whose_port_nobody_looks_for_needs_the_agent() {
+    let mut facts =
+        planned(|plan| workload(plan).problem = "no bridge port with its address was seen".into());
+    facts.netfilter = Err(down(Process::NetfilterAgent));
+    expect(&facts, Verdict::Broken, "address", "no grant can be bound", "start steppe-netfilter-agent");
+}
+
+#[test]
 fn a_udp_question_is_not_answered_by_a_tcp_rule() {
-    let mut facts = planned(|plan| plan.pair.protocol = Protocol::Udp.into());
+    let mut facts = planned(|plan| {
+        plan.pair.protocol = Protocol::Udp.into();
+        plan.pair.grant.as_mut().unwrap().protocol = Protocol::Udp.into();
+    });
     facts.netfilter.as_mut().unwrap().grants[0].grant.as_mut().unwrap().port = 0;
     assert_eq!(judge(&facts).verdict, Verdict::Broken);
 }

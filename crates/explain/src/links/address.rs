@@ -29,6 +29,10 @@ pub(super) fn judge(case: &Case<'_>) -> Option<Link> {
 }
 
 fn fix(case: &Case<'_>) -> String {
+    // Bridge ports are learnt from the agent.
+    if let Err(away) = &case.facts.netfilter {
+        return away.fix();
+    }
     let sources = case.deaf_sources();
     if !sources.is_empty() {
         return crate::case::deaf_fix(&sources);
@@ -46,7 +50,7 @@ fn fix(case: &Case<'_>) -> String {
 fn restart(case: &Case<'_>) -> String {
     format!(
         "ask again in a second; if it stays so, restart steppe-netfilter-agent, which reads the bridge ports anew, and then \
-         container {}",
+         container {}; `steppe workloads` shows whether another has its address",
         case.workload.name
     )
 }

@@ -1,0 +1,27 @@
+//! `steppe`: what control and the agents of this host are doing, in tables and in words.
+
+#![forbid(unsafe_code)]
+
+mod app;
+mod args;
+mod explain;
+mod output;
+mod services;
+mod status;
+mod table;
+mod workloads;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    let args = args::Args::parse();
+    match app::run(&args) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("steppe: {error:#}");
+            ExitCode::from(args.command.failure_code())
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! `steppe status`.
+
+mod component;
+mod view;
+
+use serde::Serialize;
+use steppe_api::v1::{
+    ControlStatus, GetControlStatusRequest, GetNetfilterStatusRequest, GetProxyStatusRequest,
+    NetfilterStatus, ProxyStatus,
+};
+use steppe_explain::{Answer, Away, AwayKind, Suite};
+use thiserror::Error;
+
+use component::Component;
+
+/// Nothing can be said, because nobody may be asked.
+#[derive(Debug, Error)]
+#[error("{}: {}", .0.reason(), .0.fix())]
+pub(crate) struct NobodyAnswers(Box<Away>);
+
+impl From<Away> for NobodyAnswers {
+    fn from(away: Away) -> Self {
+        Self(Box::new(away))
+    }
+}
+
+/// Everything that the processes say of themselves.
+#[derive(Debug)]
+struct Answers {
+    control: Answer<ControlStatus>,
+    proxy: Answer<ProxyStatus>,
+    netfilter: Answer<NetfilterStatus>,
+}
+
+/// The suite at a glance.
+#[derive(Debug, Serialize)]
+pub(crate) struct Status {
+    node: String,
+    ok: bool,
+    components: Vec<Component>,
+    sources: Vec<Source>,
+    /// Unknown with control down.
+    counts: Option<Counts>,
+    ignored: Vec<Ignored>,
+    /// What to do next; empty when there is nothing to do.
+    next: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Source {
+    name: String,
+    /// `live`, `starting` or `stale`.
+    state: &'static str,
+    age_ms: u64,
+    last_error: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Counts {
+    workloads: u64,
+    workloads_without_address: u64,
+    services: u64,
+    services_empty: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Ignored {
+    origin: String,
+    text: String,
+    reason: String,
+}
+
+/// Asks every process how it is.
+///
+/// # Errors
+/// When none of the sockets may be opened by who runs this.
+pub(crate) async fn gather(suite: &Suite) -> Result<Status, NobodyAnswers> {
+    let (control, proxy, netfilter) = tokio::join!(
+        suite.control_status(GetControlStatusRequest {}),
+        suite.proxy_status(GetProxyStatusRequest {}),
+        suite.netfilter_status(GetNetfilterStatusRequest {}),
+    );
+    let denied = |away: Option<&Away>| away.is_some_and(|away| away.kind == AwayKind::Denied);
+    match control {
+        Err(away)
+            if denied(Some(&away)) && denied(proxy.as_ref().err()) && denied(netfilter.as_ref().err()) =>
+        {
+            Err(away.into())
+        }
+        control => Ok(Answers { control, proxy, netfilter }.into()),
+    }
+}
+
+impl Status {
+    /// 0 when all is well, 1 when something is not.
+    pub(crate) fn exit_code(&self) -> u8 {
+        u8::from(!self.ok)
+    }
+}

@@ -1,0 +1,141 @@
+//! One process of the suite, and how it is.
+
+use serde::Serialize;
+use steppe_api::v1::{About, AgentState, AgentStatus};
+use steppe_explain::{Answer, Away, age, clean};
+
+/// An agent that takes longer than this to put a change in force is worth a look.
+const LATE_MS: u64 = 1000;
+
+/// A row of the table of components.
+#[derive(Debug, Serialize)]
+pub(super) struct Component {
+    pub(super) name: String,
+    pub(super) version: Option<String>,
+    pub(super) uptime_seconds: Option<u64>,
+    /// The last version of desired state that is in force.
+    pub(super) in_force_version: Option<u64>,
+    pub(super) ok: bool,
+    /// In words: `ok`, `behind 2 (1.3s)`, `DOWN 42s: …`.
+    pub(super) state: String,
+    /// Resources that it rejected, with the reasons.
+    pub(super) rejected: Vec<String>,
+    /// What to do about it; empty when there is nothing to do.
+    #[serde(skip)]
+    pub(super) next: Option<String>,
+}
+
+/// What it means that a process is down.
+fn effect(name: &str) -> &'static str {
+    match name {
+        "control" => "traffic goes on, changes wait",
+        "proxy" => "connections to services fail",
+        "netfilter-agent" => "what is in the kernel holds, changes wait",
+        "dns" => "names fail, traffic unaffected",
+        _ => "what it did is not done",
+    }
+}
+
+impl Component {
+    /// control, by its own word.
+    pub(super) fn control(answer: &Answer<Option<About>>) -> Self {
+        let mut row = Self::own_word("control", answer);
+        // control puts nothing in force itself.
+        row.in_force_version = None;
+        row
+    }
+
+    /// An agent: by its own word, and by control's where control is up. `waits` is a reason of its own not to be well.
+    pub(super) fn agent(
+        name: &str,
+        answer: &Answer<Option<About>>,
+        seen: Option<&AgentStatus>,
+        waits: Option<&str>,
+    ) -> Self {
+        let mut row = Self::own_word(name, answer);
+        match (answer, seen) {
+            (Ok(_), _) if waits.is_some() => row.is_not_well(waits.unwrap_or_default().to_owned(), None),
+            (Ok(about), None) => {
+                if about.as_ref().is_some_and(|about| about.synced) {
+                    return row;
+                }
+                row.state = "ok, without control".into();
+            }
+            (Ok(_), Some(seen)) => row.judge(seen),
+            (Err(away), seen) => {
+                let since = seen.filter(|seen| seen.state() == AgentState::Down).map(|seen| seen.for_ms);
+                row.state = down(name, away, since);
+            }
+        }
+        row
+    }
+
+    /// An agent that only control knows of.
+    pub(super) fn by_hearsay(seen: &AgentStatus) -> Self {
+        let mut row = Self {
+            name: clean(&seen.name),
+            version: None,
+            uptime_seconds: None,
+            in_force_version: Some(seen.acked_version).filter(|version| *version > 0),
+            ok: true,
+            state: "ok".into(),
+            rejected: Vec::new(),
+            next: None,
+        };
+        row.judge(seen);
+        row
+    }
+
+    fn own_word(name: &str, answer: &Answer<Option<About>>) -> Self {
+        let about = answer.as_ref().ok().and_then(Option::as_ref);
+        Self {
+            name: name.to_owned(),
+            version: about.map(|about| about.version.clone()),
+            uptime_seconds: about.map(|about| about.uptime_seconds),
+            in_force_version: about.map(|about| about.in_force_version).filter(|version| *version > 0),
+            ok: answer.is_ok(),
+            state: answer.as_ref().err().map_or_else(|| "ok".into(), |away| down(name, away, None)),
+            rejected: Vec::new(),
+            next: answer.as_ref().err().map(Away::fix),
+        }
+    }
+
+    fn judge(&mut self, seen: &AgentStatus) {
+        let name = &seen.name;
+        self.rejected =
+            seen.rejected.iter().map(|reject| clean(&format!("{}: {}", reject.id, reject.reason))).collect();
+        let behind = seen.sent_version.saturating_sub(seen.acked_version);
+        let late = format!("behind {behind} ({:.1}s)", seen.behind_ms as f64 / 1000.0);
+        match seen.state() {
+            AgentState::Down | AgentState::Unspecified => {
+                let why = if seen.error.is_empty() { effect(name) } else { &seen.error };
+                let state = format!("not connected to control for {}: {why}", age(seen.for_ms / 1000));
+                let next = format!("see the logs of steppe-control and steppe-{name}");
+                self.is_not_well(clean(&state), Some(next));
+            }
+            AgentState::Syncing => self.is_not_well("syncing".into(), None),
+            AgentState::Live if behind > 0 && seen.behind_ms >= LATE_MS => {
+                self.is_not_well(late, Some(format!("see the log of steppe-{name}")));
+            }
+            AgentState::Live if !self.rejected.is_empty() => {
+                let next = "remove the reasons of the rejections above".to_owned();
+                self.is_not_well(format!("rejects {}", self.rejected.len()), Some(next));
+            }
+            AgentState::Live if behind > 0 => self.state = late,
+            AgentState::Live => {}
+        }
+    }
+
+    fn is_not_well(&mut self, state: String, next: Option<String>) {
+        (self.ok, self.state, self.next) = (false, state, next);
+    }
+}
+
+/// `DOWN 42s: names fail, traffic unaffected (there is no /run/steppe/dns.sock)`
+fn down(name: &str, away: &Away, since_ms: Option<u64>) -> String {
+    if !away.is_down() {
+        return format!("NO ANSWER: {}", clean(&away.reason()));
+    }
+    let since = since_ms.map(|ms| format!(" {}", age(ms / 1000))).unwrap_or_default();
+    format!("DOWN{since}: {} ({})", effect(name), clean(&away.reason()))
+}

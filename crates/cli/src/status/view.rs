@@ -1,0 +1,186 @@
+//! From the answers to the view, and from the view to text.
+
+use std::fmt::Write as _;
+
+use steppe_api::v1::SourceState;
+use steppe_explain::{Answer, Paint, Style, age, clean};
+
+use super::{Answers, Counts, Ignored, Source, Status, component::Component};
+use crate::table::{Cell, Table};
+
+/// Agents that are asked themselves. Those that only control knows of come after them.
+const ASKED: [&str; 2] = ["proxy", "netfilter-agent"];
+
+impl From<Answers> for Status {
+    fn from(answers: Answers) -> Self {
+        let seen = answers.control.as_ref().ok();
+        let of = |name: &str| seen.and_then(|control| control.agents.iter().find(|agent| agent.name == name));
+        let proxy = answers.proxy.as_ref().map(|proxy| proxy.about.clone()).map_err(Clone::clone);
+        let netfilter = answers.netfilter.as_ref().map(|agent| agent.about.clone()).map_err(Clone::clone);
+        let control: Answer<_> =
+            answers.control.as_ref().map(|control| control.about.clone()).map_err(Clone::clone);
+        let draining = answers.proxy.as_ref().is_ok_and(|proxy| proxy.draining);
+        let mut components = vec![
+            Component::control(&control),
+            Component::agent(
+                "proxy",
+                &proxy,
+                of("proxy"),
+                draining.then_some("draining: it has been told to stop"),
+            ),
+            Component::agent("netfilter-agent", &netfilter, of("netfilter-agent"), None),
+        ];
+        let others = seen.into_iter().flat_map(|control| &control.agents);
+        components.extend(others.filter(|agent| !ASKED.contains(&&*agent.name)).map(Component::by_hearsay));
+        let mut status = Self {
+            node: seen
+                .map(|control| clean(&control.node))
+                .filter(|node| !node.is_empty())
+                .unwrap_or_else(host_name),
+            ok: true,
+            components,
+            sources: Vec::new(),
+            counts: None,
+            ignored: Vec::new(),
+            next: None,
+        };
+        if let Ok(control) = answers.control {
+            status.sources = control.sources.into_iter().map(source).collect();
+            status.counts = Some(Counts {
+                workloads: control.workloads,
+                workloads_without_address: control.workloads_without_address,
+                services: control.services,
+                services_empty: control.services_empty,
+            });
+            let ignored = control.ignored.into_iter();
+            status.ignored =
+                ignored.map(|i| Ignored { origin: i.origin, text: i.text, reason: i.reason }).collect();
+        }
+        status.ok = status.components.iter().all(|row| row.ok) && status.sources.iter().all(Source::is_live);
+        status.next = status.what_next();
+        status
+    }
+}
+
+fn source(wire: steppe_api::v1::SourceStatus) -> Source {
+    let state = match wire.state() {
+        SourceState::Live => "live",
+        SourceState::Stale => "stale",
+        SourceState::Starting | SourceState::Unspecified => "starting",
+    };
+    Source { name: wire.name, state, age_ms: wire.age_ms, last_error: wire.last_error }
+}
+
+impl Source {
+    fn is_live(&self) -> bool {
+        self.state == "live"
+    }
+
+    fn text(&self) -> &'static str {
+        match self.state {
+            "live" => "live",
+            "stale" => "stale, kept",
+            _ => "starting: nothing is pushed before it is listed",
+        }
+    }
+}
+
+/// The kernel's name for this host (proc(5)): control, which knows the cluster's, is away.
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    if name.trim().is_empty() { "this host".to_owned() } else { clean(name.trim()) }
+}
+
+impl Status {
+    /// The one thing that is worth doing first.
+    fn what_next(&self) -> Option<String> {
+        if let Some(next) = self.components.iter().filter(|row| !row.ok).find_map(|row| row.next.clone()) {
+            return Some(next);
+        }
+        if let Some(source) = self.sources.iter().find(|source| !source.is_live()) {
+            return Some(format!("see that {} answers steppe-control", clean(&source.name)));
+        }
+        let counts = self.counts.as_ref()?;
+        match () {
+            () if !self.ignored.is_empty() => Some("correct what is ignored, as its reason says".into()),
+            () if counts.services_empty > 0 => Some("steppe services".into()),
+            () if counts.workloads_without_address > 0 => Some("steppe workloads".into()),
+            () => None,
+        }
+    }
+
+    pub(crate) fn render(&self, paint: Paint) -> String {
+        let word = if self.ok { paint.with(Style::Good, "OK") } else { paint.with(Style::Bad, "DEGRADED") };
+        let mut text = format!("{}  {word}\n", self.node);
+        text += &self.component_table().render(paint);
+        for component in &self.components {
+            for rejected in &component.rejected {
+                let _ = writeln!(text, "rejected by {}: {rejected}", component.name);
+            }
+        }
+        if !self.sources.is_empty() {
+            text += &self.source_table().render(paint);
+        }
+        if let Some(counts) = &self.counts {
+            let _ = writeln!(text, "{}", self.count_line(counts));
+        }
+        for ignored in &self.ignored {
+            let Ignored { origin, text: written, reason } = ignored;
+            let _ = writeln!(text, "ignored: {}", clean(&format!("`{written}` ({origin}): {reason}")));
+        }
+        if let Some(next) = &self.next {
+            let _ = writeln!(text, "{} {next}", paint.with(Style::Advice, "next:"));
+        }
+        text
+    }
+
+    fn component_table(&self) -> Table {
+        let mut table = Table::new(&["COMPONENT", "VERSION", "UP", "IN FORCE", "STATE"]);
+        for row in &self.components {
+            let style = if row.ok { Style::Good } else { Style::Bad };
+            table.row(vec![
+                Cell::from(&row.name),
+                Cell::from(row.version.as_deref().unwrap_or("-")),
+                Cell::from(row.uptime_seconds.map_or_else(|| "-".to_owned(), age)),
+                Cell::from(
+                    row.in_force_version.map_or_else(|| "-".to_owned(), |version| format!("r{version}")),
+                ),
+                Cell::styled(&row.state, style),
+            ]);
+        }
+        table
+    }
+
+    fn source_table(&self) -> Table {
+        let mut table = Table::new(&["SOURCE", "STATE", "AGE", "LAST ERROR"]);
+        for source in &self.sources {
+            let style = if source.is_live() { Style::Good } else { Style::Bad };
+            table.row(vec![
+                Cell::from(&source.name),
+                Cell::styled(source.text(), style),
+                Cell::from(age(source.age_ms / 1000)),
+                Cell::from(if source.last_error.is_empty() { "-" } else { &source.last_error }),
+            ]);
+        }
+        table
+    }
+
+    /// `workloads 41 (3 without an address)  services 2 (1 empty)  ignored tags 1`
+    fn count_line(&self, counts: &Counts) -> String {
+        let but = |number: u64, what: &str| match number {
+            0 => String::new(),
+            _ => format!(" ({number} {what})"),
+        };
+        format!(
+            "workloads {}{}  services {}{}  ignored tags {}",
+            counts.workloads,
+            but(counts.workloads_without_address, "without an address"),
+            counts.services,
+            but(counts.services_empty, "empty"),
+            self.ignored.len()
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests;

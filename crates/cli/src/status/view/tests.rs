@@ -1,0 +1,132 @@
+use steppe_api::v1::{
+    About, AgentState, AgentStatus, ControlStatus, Ignored, NetfilterStatus, ProxyStatus, Reject,
+    SourceStatus,
+};
+use steppe_daemon::Process;
+use steppe_explain::{Away, AwayKind};
+
+use super::*;
+
+fn about(version: &str, hours: u64, in_force_version: u64) -> Option<About> {
+    Some(About { version: version.into(), uptime_seconds: hours * 3600, in_force_version, synced: true })
+}
+
+fn agent(name: &str, sent: u64, acked: u64, behind_ms: u64) -> AgentStatus {
+    let state = AgentState::Live.into();
+    AgentStatus {
+        name: name.into(),
+        state,
+        sent_version: sent,
+        acked_version: acked,
+        behind_ms,
+        ..AgentStatus::default()
+    }
+}
+
+fn answers() -> Answers {
+    let live = SourceState::Live.into();
+    let stale = SourceState::Stale.into();
+    let last_error = "500 No cluster leader".to_owned();
+    let dns = AgentStatus {
+        name: "dns".into(),
+        state: AgentState::Down.into(),
+        for_ms: 42_000,
+        ..AgentStatus::default()
+    };
+    Answers {
+        control: Ok(ControlStatus {
+            about: about("1.2.0", 76, 0),
+            node: "n17".into(),
+            agents: vec![agent("proxy", 8812, 8812, 0), agent("netfilter-agent", 8812, 8810, 1300), dns],
+            sources: vec![
+                SourceStatus { name: "docker".into(), state: live, ..SourceStatus::default() },
+                SourceStatus { name: "consul".into(), state: stale, age_ms: 252_000, last_error },
+            ],
+            workloads: 41,
+            workloads_without_address: 3,
+            services: 2,
+            services_empty: 1,
+            ignored: vec![Ignored {
+                origin: "tag of Consul service api-1".into(),
+                text: "connect_to=web:x".into(),
+                reason: "port".into(),
+            }],
+        }),
+        proxy: Ok(ProxyStatus { about: about("1.2.0", 76, 8812), ..ProxyStatus::default() }),
+        netfilter: Ok(NetfilterStatus { about: about("1.1.4", 217, 8810), ..NetfilterStatus::default() }),
+    }
+}
+
+fn down(process: Process) -> Away {
+    Away { process, socket: format!("/run/steppe/{}.sock", process.name()).into(), kind: AwayKind::NoSocket }
+}
+
+#[test]
+fn everything_that_is_wrong_is_shown() {
+    let status = Status::from(answers());
+    assert_eq!(status.exit_code(), 1);
+    assert_eq!(
+        status.render(Paint::Plain),
+        "\
+n17  DEGRADED
+COMPONENT        VERSION  UP    IN FORCE  STATE
+control          1.2.0    3d4h  -         ok
+proxy            1.2.0    3d4h  r8812     ok
+netfilter-agent  1.1.4    9d1h  r8810     behind 2 (1.3s)
+dns              -        -     -         not connected to control for 42s: names fail, traffic unaffected
+SOURCE  STATE        AGE    LAST ERROR
+docker  live         0s     -
+consul  stale, kept  4m12s  500 No cluster leader
+workloads 41 (3 without an address)  services 2 (1 empty)  ignored tags 1
+ignored: `connect_to=web:x` (tag of Consul service api-1): port
+next: see the log of steppe-netfilter-agent
+"
+    );
+}
+
+#[test]
+fn all_well_has_nothing_next() {
+    let mut answers = answers();
+    let control = answers.control.as_mut().unwrap();
+    *control = ControlStatus {
+        about: control.about.clone(),
+        node: "n17".into(),
+        agents: vec![agent("proxy", 3, 3, 0), agent("netfilter-agent", 4, 3, 10)],
+        workloads: 1,
+        ..ControlStatus::default()
+    };
+    let status = Status::from(answers);
+    assert_eq!((status.exit_code(), &status.next), (0, &None));
+    assert!(status.render(Paint::Plain).starts_with("n17  OK\n"));
+}
+
+#[test]
+fn rejections_are_listed() {
+    let mut answers = answers();
+    let control = answers.control.as_mut().unwrap();
+    control.sources.clear();
+    let rejected = vec![Reject { version: 0, id: "web:80/tcp".into(), reason: "in use".into() }];
+    control.agents = vec![AgentStatus { rejected, ..agent("proxy", 3, 3, 0) }];
+    let text = Status::from(answers).render(Paint::Plain);
+    assert!(text.contains("rejects 1\n"), "{text}");
+    assert!(text.contains("rejected by proxy: web:80/tcp: in use\n"), "{text}");
+    assert!(text.contains("next: remove the reasons"), "{text}");
+}
+
+#[test]
+fn with_control_down_the_agents_speak_for_themselves() {
+    let mut answers = answers();
+    answers.control = Err(down(Process::Control));
+    answers.proxy = Err(down(Process::Proxy));
+    let status = Status::from(answers);
+    assert_eq!(status.exit_code(), 1);
+    let text = status.render(Paint::Plain);
+    assert!(
+        text.contains("DOWN: traffic goes on, changes wait (there is no /run/steppe/control.sock)"),
+        "{text}"
+    );
+    assert!(text.contains("DOWN: connections to services fail"), "{text}");
+    assert!(text.contains("netfilter-agent  1.1.4    9d1h  r8810     ok\n"), "{text}");
+    assert!(text.contains("next: start steppe-control"), "{text}");
+    assert!(!text.contains("workloads"), "{text}");
+}
