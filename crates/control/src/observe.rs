@@ -68,6 +68,14 @@ pub struct Container {
     pub ports_known: u64,
 }
 
+impl Container {
+    /// Whether it has the same addresses and published ports as `other`.
+    #[must_use]
+    pub fn same_place(&self, other: &Self) -> bool {
+        self.attachments == other.attachments && self.published == other.published
+    }
+}
+
 /// A container's address on one bridge network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attachment {
@@ -77,6 +85,8 @@ pub struct Attachment {
     pub bridge: Arc<str>,
     /// The container's address.
     pub ip: Ipv4Addr,
+    /// The length of the network's prefix, in bits: with the address it gives the subnet.
+    pub prefix_len: u8,
     /// Its hardware address.
     pub mac: Mac,
 }

@@ -4,6 +4,8 @@ mod backoff;
 mod consul;
 mod docker;
 mod error;
+#[cfg(test)]
+mod fake;
 mod text;
 mod warn_once;
 

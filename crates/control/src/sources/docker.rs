@@ -11,6 +11,9 @@ mod event;
 mod ledger;
 mod session;
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     sync::{Arc, atomic::AtomicU64},
     time::Duration,
@@ -34,6 +37,10 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// A session that lasted so long was a good one.
 const PROVEN: Duration = Duration::from_secs(10);
 
+/// How often everything is listed without a reason: it finds a daemon that hangs, and makes up for an event that
+/// was lost (Docker's buffer holds 256 of them between our two first requests).
+const LIST_EVERY: Duration = Duration::from_secs(60);
+
 /// A wish to have facts told again, because something else that control knows has become newer than they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reread {
@@ -49,6 +56,7 @@ pub struct DockerSource {
     config: DockerConfig,
     ports_known: Arc<AtomicU64>,
     reread: mpsc::Receiver<Reread>,
+    list_every: Duration,
 }
 
 impl DockerSource {
@@ -56,7 +64,7 @@ impl DockerSource {
     /// to Docker and told with the answer. `reread` takes wishes to ask again.
     #[must_use]
     pub fn new(config: DockerConfig, ports_known: Arc<AtomicU64>, reread: mpsc::Receiver<Reread>) -> Self {
-        Self { config, ports_known, reread }
+        Self { config, ports_known, reread, list_every: LIST_EVERY }
     }
 }
 
@@ -72,7 +80,7 @@ impl Source for DockerSource {
             let began = Instant::now();
             let mut live = false;
             let session = Session::new(&self.config, &self.ports_known, &sink);
-            let error = match session.follow(&mut self.reread, &mut live).await {
+            let error = match session.follow(self.list_every, &mut self.reread, &mut live).await {
                 Err(End::Failed(error)) => error.to_string(),
                 Err(End::Unheard) => return,
             };

@@ -33,9 +33,6 @@ use crate::{
 
 /// Docker answers in milliseconds; a daemon that is this slow hangs.
 const ANSWER_SECONDS: u64 = 10;
-/// How often everything is listed without a reason: it finds a daemon that hangs, and makes up for an event that
-/// was lost (Docker's buffer holds 256 of them between our two first requests).
-const LIST_EVERY: Duration = Duration::from_secs(60);
 /// Events that are there already are taken in together, so that a hundred starts need few questions.
 const BATCH: usize = 256;
 
@@ -75,15 +72,17 @@ impl<'a> Session<'a> {
         Self { config, ports_known, sink }
     }
 
-    /// Follows the daemon until it fails or nobody listens any more. `live` becomes true once everything was told.
+    /// Follows the daemon until it fails or nobody listens any more, and lists everything again from time to time.
+    /// `live` becomes true once everything was told.
     pub(super) async fn follow(
         self,
+        list_every: Duration,
         wishes: &mut mpsc::Receiver<Reread>,
         live: &mut bool,
     ) -> Result<Infallible, End> {
         let socket = self.config.socket.to_string_lossy();
         let docker = Docker::connect_with_unix(&socket, ANSWER_SECONDS, API_DEFAULT_VERSION)?;
-        let docker = answer(docker.negotiate_version()).await?;
+        let docker = with_version(answer(docker.negotiate_version()).await?);
         let mut events = subscribe(&docker).ready_chunks(BATCH);
         let mut follower = Follower {
             docker,
@@ -95,7 +94,7 @@ impl<'a> Session<'a> {
         follower.list_all().await?;
         follower.tell([Observation::Live(SourceName::Docker)]).await?;
         *live = true;
-        let mut again = interval_at(Instant::now() + LIST_EVERY, LIST_EVERY);
+        let mut again = interval_at(Instant::now() + list_every, list_every);
         again.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
@@ -206,6 +205,23 @@ impl Follower<'_> {
         }
         Ok(())
     }
+}
+
+/// Makes the negotiated version a part of each request. bollard 0.21 asks without one over a unix socket, and then a
+/// newer daemon answers in ways that bollard doesn't know.
+fn with_version(docker: Docker) -> Docker {
+    let version = docker.client_version();
+    docker.with_request_modifier(move |mut request| {
+        let uri = request.uri();
+        let path = uri.path_and_query().map_or("/", |path| path.as_str());
+        let whole = uri.to_string();
+        if let Some(host) = whole.strip_suffix(path).filter(|_| !path.starts_with("/v1."))
+            && let Ok(versioned) = format!("{host}/v{version}{path}").parse()
+        {
+            *request.uri_mut() = versioned;
+        }
+        request
+    })
 }
 
 /// The events from now on. The request goes out with the first poll, so Docker is told what "now" is.

@@ -1,0 +1,189 @@
+//! The wiring: sources and agents around the core, and the gRPC service that answers questions about it.
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use futures::future::BoxFuture;
+use steppe_api::{serve::serve, uds, v1::control_server::ControlServer};
+use steppe_daemon::{Process, shutdown_signal};
+use steppe_model::ServiceName;
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::{MissedTickBehavior, interval},
+};
+use tracing::info;
+
+use crate::{
+    agent::AgentName,
+    bridge_ports,
+    config::Config,
+    core::{Core, Wishes},
+    observe::{Observation, SourceName},
+    plan::{Allocator, Planner, PortChange},
+    push::session::{LinkEvent, Peer, keep_connected},
+    service::{Ask, ControlService},
+    source_health::SourcesBoard,
+    sources::{ConsulSource, DockerSource, Reread, Source},
+};
+
+/// Events that may wait for the core; past that, who tells them waits.
+const EVENTS: usize = 1024;
+/// Events taken in before the next plan, at the most: a flood must not keep what is known from being pushed.
+const ROUND: usize = 4096;
+/// How often waiting work is looked at when nothing happens.
+const TICK: Duration = Duration::from_millis(250);
+
+/// Runs control until it is told to stop.
+///
+/// # Errors
+/// When its socket can't be bound or fails.
+pub async fn run(config: Config) -> anyhow::Result<()> {
+    let listener = uds::bind(&config.flags.run_dir.socket(Process::Control))?;
+    let shutdown = shutdown_signal().context("signal handlers")?;
+    let mut tasks = JoinSet::new();
+    let (inputs, outputs) = connect_everything(&config, &mut tasks);
+    let (asks, asked) = mpsc::channel(64);
+    let core = new_core(&config);
+    tasks.spawn(drive(core, inputs, outputs, asked));
+    info!("ready");
+    serve(listener, ControlServer::new(ControlService::new(asks)), shutdown)
+        .await
+        .context("the socket failed")
+}
+
+fn new_core(config: &Config) -> Core {
+    let flags = &config.flags;
+    let allocator = Allocator::new(flags.service_cidr, flags.listener_address, flags.listener_ports.clone());
+    let on = [
+        config.docker.as_ref().map(|_| SourceName::Docker),
+        config.consul.as_ref().map(|_| SourceName::Consul),
+    ];
+    let sources = SourcesBoard::new(on.into_iter().flatten());
+    Core::new(Planner::new(config.node.clone(), allocator), sources, Instant::now())
+}
+
+/// Where events come from.
+struct Inputs {
+    observations: mpsc::Receiver<Observation>,
+    ports: mpsc::Receiver<PortChange>,
+    links: mpsc::Receiver<(AgentName, LinkEvent)>,
+}
+
+/// Where wishes go.
+struct Outputs {
+    ports_known: Arc<AtomicU64>,
+    reread: mpsc::Sender<Reread>,
+    wanted: watch::Sender<BTreeSet<ServiceName>>,
+}
+
+fn connect_everything(config: &Config, tasks: &mut JoinSet<()>) -> (Inputs, Outputs) {
+    let (observe, observations) = mpsc::channel(EVENTS);
+    let (change_port, ports) = mpsc::channel(EVENTS);
+    let (tell_link, links) = mpsc::channel(EVENTS);
+    let (reread, rereads) = mpsc::channel(EVENTS);
+    let wanted = watch::Sender::new(BTreeSet::new());
+    let ports_known = Arc::new(AtomicU64::new(0));
+    if let Some(docker) = config.docker.clone() {
+        let source = DockerSource::new(docker, ports_known.clone(), rereads);
+        tasks.spawn(source.run(observe.clone()));
+    }
+    if let Some(consul) = config.consul.clone() {
+        tasks.spawn(ConsulSource::new(consul, wanted.subscribe()).run(observe));
+    }
+    for agent in AgentName::ALL {
+        let peer = peer(config, agent);
+        if agent == AgentName::NetfilterAgent {
+            tasks.spawn(bridge_ports::follow(peer.clone(), change_port.clone()));
+        }
+        tasks.spawn(keep_connected(peer, tell_link.clone()));
+    }
+    (Inputs { observations, ports, links }, Outputs { ports_known, reread, wanted })
+}
+
+fn peer(config: &Config, agent: AgentName) -> Peer {
+    let uid = match agent {
+        AgentName::Proxy => config.flags.proxy_uid,
+        AgentName::NetfilterAgent => config.flags.netfilter_agent_uid,
+    };
+    Peer { agent, socket: config.flags.run_dir.socket(agent.process()), uid }
+}
+
+enum Event {
+    Observed(Observation),
+    Port(PortChange),
+    Link(AgentName, LinkEvent),
+    Ask(Ask),
+    Tick,
+}
+
+/// Feeds the core for as long as anything can still happen.
+fn drive(
+    mut core: Core,
+    mut inputs: Inputs,
+    outputs: Outputs,
+    mut asked: mpsc::Receiver<Ask>,
+) -> BoxFuture<'static, ()> {
+    Box::pin(async move {
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let event = tokio::select! {
+                Some(observation) = inputs.observations.recv() => Event::Observed(observation),
+                Some(change) = inputs.ports.recv() => Event::Port(change),
+                Some((agent, event)) = inputs.links.recv() => Event::Link(agent, event),
+                Some(ask) = asked.recv() => Event::Ask(ask),
+                _ = tick.tick() => Event::Tick,
+            };
+            take(&mut core, event, &outputs);
+            for _ in 0..ROUND {
+                let Some(event) = next_waiting(&mut inputs) else { break };
+                take(&mut core, event, &outputs);
+            }
+            let wishes = core.settle(Instant::now());
+            grant(wishes, &outputs).await;
+        }
+    })
+}
+
+fn next_waiting(inputs: &mut Inputs) -> Option<Event> {
+    // Ports first: what Docker says of a container is worth more when its port is known.
+    if let Ok(change) = inputs.ports.try_recv() {
+        return Some(Event::Port(change));
+    }
+    if let Ok((agent, event)) = inputs.links.try_recv() {
+        return Some(Event::Link(agent, event));
+    }
+    inputs.observations.try_recv().ok().map(Event::Observed)
+}
+
+fn take(core: &mut Core, event: Event, outputs: &Outputs) {
+    let now = Instant::now();
+    match event {
+        Event::Observed(observation) => core.observed(observation, now),
+        Event::Port(change) => {
+            let known = core.port_changed(change);
+            outputs.ports_known.store(known, Ordering::SeqCst);
+        }
+        Event::Link(agent, event) => core.link_changed(agent, event, now),
+        Event::Ask(ask) => ask(core, now),
+        Event::Tick => {}
+    }
+}
+
+async fn grant(wishes: Wishes, outputs: &Outputs) {
+    if let Some(wanted) = wishes.wanted {
+        outputs.wanted.send_replace(wanted);
+    }
+    for container in wishes.reread {
+        // Without Docker as a source there are no containers to ask about.
+        let _ = outputs.reread.try_send(Reread::Container(container));
+    }
+}

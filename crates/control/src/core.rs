@@ -1,0 +1,149 @@
+//! The heart of control: takes events in, plans, and says what to send. One task owns it; it does no I/O of its own.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use steppe_api::v1;
+use steppe_model::ServiceName;
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+use crate::{
+    agent::AgentName,
+    observe::{Observation, SourceName},
+    plan::{Delta, Planner, PortChange},
+    push::{Push, session::LinkEvent},
+    source_health::SourcesBoard,
+};
+
+/// How long the first plan waits for an agent that can't be reached, so that choices it has in force can be kept.
+const INVENTORY_WAIT: Duration = Duration::from_secs(3);
+/// How often rejected resources are tried again.
+const RETRY_REJECTED: Duration = Duration::from_secs(5);
+
+/// What the world outside must do after [`Core::settle`].
+#[derive(Debug, Default)]
+pub struct Wishes {
+    /// The services that catalogues must watch, when they changed.
+    pub wanted: Option<BTreeSet<ServiceName>>,
+    /// Containers that Docker must be asked about again.
+    pub reread: BTreeSet<Arc<str>>,
+}
+
+/// Everything that control knows.
+#[derive(Debug)]
+pub struct Core {
+    /// What is planned.
+    pub planner: Planner,
+    /// What is in force.
+    pub push: Push,
+    /// Where the facts come from.
+    pub sources: SourcesBoard,
+    /// When control started.
+    pub started: Instant,
+    requests: BTreeMap<AgentName, mpsc::UnboundedSender<v1::SyncRequest>>,
+    inventories: BTreeSet<AgentName>,
+    retried: Instant,
+}
+
+impl Core {
+    /// Nothing is known yet.
+    #[must_use]
+    pub fn new(planner: Planner, sources: SourcesBoard, now: Instant) -> Self {
+        Self {
+            planner,
+            push: Push::new(now),
+            sources,
+            started: now,
+            requests: BTreeMap::new(),
+            inventories: BTreeSet::new(),
+            retried: now,
+        }
+    }
+
+    /// A source told something.
+    pub fn observed(&mut self, observation: Observation, now: Instant) {
+        self.sources.note(&observation, now);
+        self.planner.observe(observation);
+    }
+
+    /// The netfilter-agent told of a bridge port; returns how many such changes were taken in so far.
+    pub fn port_changed(&mut self, change: PortChange) -> u64 {
+        self.planner.observe_port(change)
+    }
+
+    /// Something happened on the connection to an agent.
+    pub fn link_changed(&mut self, agent: AgentName, event: LinkEvent, now: Instant) {
+        match event {
+            LinkEvent::Connected(inventory, requests) => {
+                inventory.iter().for_each(|resource| self.planner.keep(resource));
+                self.inventories.insert(agent);
+                self.push.connected(agent, inventory, now);
+                self.requests.insert(agent, requests);
+            }
+            LinkEvent::Acknowledged(version) => self.push.acknowledged(agent, version),
+            LinkEvent::Rejected { version, id, reason } => {
+                warn!(agent = agent.process().name(), %id, reason, "rejected; it is tried again");
+                self.push.rejected(agent, version, &id, &reason);
+            }
+            LinkEvent::Disconnected(why) => {
+                self.requests.remove(&agent);
+                self.push.disconnected(agent, why, now);
+            }
+        }
+    }
+
+    /// Plans what was touched and sends what may be sent.
+    pub fn settle(&mut self, now: Instant) -> Wishes {
+        let mut wishes = Wishes::default();
+        if self.may_plan(now) {
+            let delta = self.planner.plan(now);
+            self.take(delta, &mut wishes);
+            self.open_when_listed();
+        }
+        if now.saturating_duration_since(self.retried) >= RETRY_REJECTED {
+            self.retried = now;
+            self.push.retry_rejected();
+        }
+        // The proxy first: what it settles lets rules go.
+        for agent in AgentName::ALL {
+            for request in self.push.outgoing(agent, now) {
+                // When the stream has ended, its end is on its way to us as an event.
+                if let Some(requests) = self.requests.get(&agent) {
+                    let _ = requests.send(request);
+                }
+            }
+        }
+        wishes
+    }
+
+    fn may_plan(&self, now: Instant) -> bool {
+        self.inventories.len() == AgentName::ALL.len()
+            || now.saturating_duration_since(self.started) >= INVENTORY_WAIT
+    }
+
+    fn take(&mut self, delta: Delta, wishes: &mut Wishes) {
+        for ignored in delta.ignored {
+            warn!(origin = %ignored.origin, text = %ignored.text, reason = %ignored.reason, "ignored");
+        }
+        for (agent, id, planned) in delta.resources {
+            self.push.desire(agent, id, planned);
+        }
+        if delta.wanted_changed {
+            wishes.wanted = Some(self.planner.wanted().cloned().collect());
+        }
+        wishes.reread = delta.reread;
+    }
+
+    /// The first-sync gate: an empty world is pushed only when it was truly seen.
+    fn open_when_listed(&mut self) {
+        let answered = !self.sources.has(SourceName::Consul) || self.planner.is_answered();
+        if !self.push.is_open() && self.sources.all_listed() && answered {
+            info!("every source has been listed in full: the agents are told from now on");
+            self.push.open();
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! From the observed world to desired state. Pure: no I/O; the time is an argument.
+//!
+//! [`Planner`] takes observations in and re-plans only what they touch: the containers themselves, and the service names
+//! that they or the catalogue's change concern. The cost of a change does not depend on how much else is known.
+
+mod allocate;
+mod locate;
+mod names;
+mod planner;
+mod ports;
+mod provider;
+mod service;
+mod settings;
+mod workload;
+
+pub use allocate::{Allocator, Cidr};
+pub use planner::{Attached, Delta, Planned, PlannedPort, PlannedService, Planner, workload_id};
+pub use ports::{BridgePort, NoPort, PortChange};
+pub use provider::Provider;
+pub use service::allowed;
+pub use workload::{Asked, Workload, alloc_of};
+
+use std::sync::Arc;
+
+/// A piece of input that was left out.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ignored {
+    /// Where it was found.
+    pub origin: Arc<str>,
+    /// The text as written.
+    pub text: Arc<str>,
+    /// What is wrong with it and what is expected.
+    pub reason: Arc<str>,
+}
+
+impl Ignored {
+    /// `reason` says what is wrong and what is expected.
+    #[must_use]
+    pub fn new(origin: &str, text: impl Into<Arc<str>>, reason: impl Into<Arc<str>>) -> Self {
+        Self { origin: origin.into(), text: text.into(), reason: reason.into() }
+    }
+}

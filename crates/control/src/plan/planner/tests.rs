@@ -1,0 +1,487 @@
+use std::collections::HashMap;
+
+use proptest::prelude::*;
+use steppe_model::{Mac, Protocol};
+
+use super::*;
+use crate::{
+    observe::{Health, PublishedPort},
+    plan::workload_id,
+};
+
+const NODE: &str = "n1";
+
+fn planner() -> Planner {
+    let services = "247.0.0.0/8".parse().unwrap();
+    Planner::new(NODE.into(), Allocator::new(services, [169, 254, 77, 54].into(), 10_000..=19_999))
+}
+
+fn container(n: u8, labels: &[(&str, &str)]) -> Container {
+    let labels = labels.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+    Container {
+        id: format!("{n:064x}").into(),
+        name: format!("c{n}").into(),
+        labels,
+        attachments: vec![Attachment {
+            network: "net".into(),
+            bridge: "docker0".into(),
+            ip: [172, 17, 0, n].into(),
+            prefix_len: 16,
+            mac: Mac([2, 0, 0, 0, 0, n]),
+        }],
+        published: vec![PublishedPort {
+            protocol: Protocol::Tcp,
+            host_ip: Ipv4Addr::UNSPECIFIED,
+            host_port: 20_000 + u16::from(n),
+            container_port: 8080,
+        }],
+        health: Health::Passing,
+        ports_known: u64::MAX,
+    }
+}
+
+fn port(n: u8) -> BridgePort {
+    BridgePort {
+        ifindex: 100 + u32::from(n),
+        name: format!("veth{n}").into(),
+        bridge: "docker0".into(),
+        mac: Mac([2, 0, 0, 0, 0, n]),
+        ips: vec![[172, 17, 0, n].into()],
+    }
+}
+
+fn instance(node: &str, id: &str, address: &str, port: u16, tags: &[&str]) -> Instance {
+    Instance {
+        id: id.into(),
+        service: "web".into(),
+        node: node.into(),
+        node_address: "10.0.0.9".into(),
+        address: address.into(),
+        port,
+        tags: tags.iter().map(ToString::to_string).collect(),
+        meta: BTreeMap::new(),
+        weight: 1,
+        health: Health::Passing,
+    }
+}
+
+fn name(text: &str) -> ServiceName {
+    text.parse().unwrap()
+}
+
+/// Desired state as the agents would hold it.
+#[derive(Default)]
+struct World(BTreeMap<(AgentName, ResourceId), Planned>);
+
+impl World {
+    fn apply(&mut self, delta: Delta) {
+        for (agent, id, planned) in delta.resources {
+            match planned {
+                Some(planned) => self.0.insert((agent, id), planned),
+                None => self.0.remove(&(agent, id)),
+            };
+        }
+    }
+
+    fn ids(&self) -> Vec<&str> {
+        self.0.keys().map(|(_, id)| id.as_str()).collect()
+    }
+
+    fn endpoints(&self, listener: &str) -> Vec<String> {
+        let planned = &self.0[&(AgentName::Proxy, ResourceId::new(listener))];
+        let Resource::Listener(listener) = &*planned.resource else { panic!("{planned:?}") };
+        listener.endpoints.iter().map(|endpoint| endpoint.address.to_string()).collect()
+    }
+}
+
+fn settle(planner: &mut Planner, observations: Vec<Observation>) -> World {
+    let mut world = World::default();
+    for observation in observations {
+        planner.observe(observation);
+        world.apply(planner.plan(Instant::now()));
+    }
+    world
+}
+
+#[test]
+fn a_label_grants_on_one_host() {
+    let mut planner = planner();
+    planner.observe_port(PortChange::Listed(vec![port(1), port(2)]));
+    let world = settle(
+        &mut planner,
+        vec![Observation::Containers(vec![
+            container(1, &[("steppe.connect_to", "web:80")]),
+            container(2, &[("steppe.service", "web:8080")]),
+        ])],
+    );
+    assert_eq!(world.endpoints("web:80/tcp"), ["172.17.0.2:8080"]);
+    let vip = planner.services().values().next().unwrap().vip.unwrap();
+    let short = "0".repeat(12);
+    let expected = [
+        "web:80/tcp".to_owned(),
+        "web:80/tcp < 172.17.0.1".to_owned(),
+        format!("{short}@docker0:101"),
+        format!("{short}@docker0:101 > {vip}:80/tcp"),
+        format!("{short}@docker0:102"),
+        format!("{vip}:80/tcp"),
+    ];
+    assert_eq!(world.ids(), expected);
+}
+
+#[test]
+fn a_rule_requires_its_listener_and_clients() {
+    let mut planner = planner();
+    planner.observe_port(PortChange::Listed(vec![port(1), port(2)]));
+    let containers = vec![
+        container(1, &[("steppe.connect_to", "web:80")]),
+        container(2, &[("steppe.service", "web:8080")]),
+    ];
+    let world = settle(&mut planner, vec![Observation::Containers(containers)]);
+    for ((agent, _), planned) in &world.0 {
+        let required: Vec<_> = planned.requires.iter().map(ResourceId::as_str).collect();
+        match &*planned.resource {
+            Resource::ServicePort(_) => assert_eq!(required, ["web:80/tcp < 172.17.0.1", "web:80/tcp"]),
+            Resource::Grant(_) => assert_eq!(required, ["web:80/tcp < 172.17.0.1"]),
+            _ => assert!(required.is_empty(), "{agent:?} {planned:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_service_without_an_endpoint_keeps_its_grant_and_has_no_port() {
+    let mut planner = planner();
+    planner.observe_port(PortChange::Listed(vec![port(1)]));
+    let asks = container(1, &[("steppe.connect_to", "web:80")]);
+    let mut sick = instance("n2", "w", "", 80, &[]);
+    sick.health = Health::Critical("503".into());
+    let world = settle(
+        &mut planner,
+        vec![Observation::Containers(vec![asks]), Observation::Instances(name("web"), vec![sick])],
+    );
+    let kinds = world.0.values().map(|planned| match &*planned.resource {
+        Resource::Listener(listener) => format!("listener {}", listener.endpoints.len()),
+        Resource::Client(_) => "client".into(),
+        Resource::Workload(_) => "workload".into(),
+        Resource::ServicePort(_) => "service port".into(),
+        Resource::Grant(_) => "grant".to_owned(),
+    });
+    assert_eq!(kinds.collect::<Vec<_>>(), ["listener 0", "client", "workload", "grant"]);
+}
+
+#[test]
+fn a_tag_grants_by_the_published_port_or_the_address() {
+    for (address, registered) in [("", 20_001), ("10.0.0.9", 20_001), ("172.17.0.1", 9)] {
+        let mut planner = planner();
+        planner.observe_port(PortChange::Listed(vec![port(1)]));
+        let tagged = instance(NODE, "api-1", address, registered, &["connect_to=web:80"]);
+        let world = settle(
+            &mut planner,
+            vec![
+                Observation::Containers(vec![container(1, &[])]),
+                Observation::Registrations { node: NODE.into(), instances: vec![tagged] },
+                Observation::Instances(name("web"), vec![instance("n2", "w", "", 24_011, &[])]),
+            ],
+        );
+        assert_eq!(world.endpoints("web:80/tcp"), ["10.0.0.9:24011"], "{address}");
+    }
+}
+
+#[test]
+fn an_instance_on_this_host_is_dialled_at_its_container_and_a_remote_containers_address_not_at_all() {
+    let mut planner = planner();
+    let instances = vec![
+        instance(NODE, "here", "", 20_002, &[]),
+        instance("n2", "there", "10.0.0.7", 24_011, &[]),
+        instance("n2", "next-door", "172.17.0.2", 8080, &[]),
+        instance("n2", "loopback", "127.0.0.1", 8080, &[]),
+        instance("n2", "name", "web.example", 8080, &[]),
+    ];
+    let world = settle(
+        &mut planner,
+        vec![
+            Observation::Containers(vec![
+                container(1, &[("steppe.connect_to", "web:80")]),
+                container(2, &[]),
+            ]),
+            Observation::Instances(name("web"), instances),
+        ],
+    );
+    assert_eq!(world.endpoints("web:80/tcp"), ["10.0.0.7:24011", "172.17.0.2:8080"]);
+    let planned = planner.services().values().next().unwrap();
+    let left_out = planned.providers.iter().filter(|provider| provider.address.is_err());
+    assert_eq!(left_out.map(|provider| &*provider.id).collect::<Vec<_>>(), ["loopback", "name", "next-door"]);
+}
+
+#[test]
+fn a_dead_allocations_registration_is_not_the_next_containers() {
+    let mut planner = planner();
+    let old = "_nomad-task-11111111-1111-1111-1111-111111111111-web";
+    let next = [("com.hashicorp.nomad.alloc_id", "22222222-2222-2222-2222-222222222222")];
+    let world = settle(
+        &mut planner,
+        vec![
+            Observation::Containers(vec![
+                container(1, &[("steppe.connect_to", "web:80")]),
+                container(2, &next),
+            ]),
+            Observation::Instances(name("web"), vec![instance(NODE, old, "172.17.0.2", 8080, &[])]),
+        ],
+    );
+    assert!(world.endpoints("web:80/tcp").is_empty());
+}
+
+#[test]
+fn users_have_services_of_their_own() {
+    let mut planner = planner();
+    planner.observe_port(PortChange::Listed((1..=6).map(port).collect()));
+    let label = |n, user, rest: (&'static str, &'static str)| container(n, &[("steppe.user", user), rest]);
+    let world = settle(
+        &mut planner,
+        vec![Observation::Containers(vec![
+            label(1, "alice", ("steppe.service", "redis:1")),
+            label(2, "bob", ("steppe.service", "redis:2")),
+            label(3, "alice", ("steppe.connect_to", "redis:6379")),
+            label(4, "carol", ("steppe.connect_to", "bob/redis:6379")),
+            label(5, "carol", ("steppe.connect_to", "redis:6379")),
+        ])],
+    );
+    assert_eq!(world.endpoints("alice/redis:6379/tcp"), ["172.17.0.1:1"]);
+    assert!(!world.ids().iter().any(|id| id.contains("< 172.17.0.4") || id.contains("carol/redis:")));
+    let refused = &planner.services()[&"bob/redis".parse_key()].consumers;
+    assert_eq!(refused.values().next().unwrap(), &Err("nobody else".to_owned()));
+}
+
+#[test]
+fn nomads_containers_cannot_choose_their_user() {
+    let mut planner = planner();
+    let labels = [("steppe.user", "alice"), ("com.hashicorp.nomad.alloc_id", "x")];
+    settle(&mut planner, vec![Observation::Containers(vec![container(1, &labels)])]);
+    assert_eq!(planner.workloads().next().unwrap().0.user, None);
+}
+
+#[test]
+fn several_ports_and_no_match_are_ambiguous() {
+    let mut planner = planner();
+    let alloc = "_nomad-task-11111111-1111-1111-1111-111111111111-web";
+    let world = settle(
+        &mut planner,
+        vec![
+            Observation::Containers(vec![container(1, &[("steppe.connect_to", "web:80,web#http:80")])]),
+            Observation::Instances(
+                name("web"),
+                vec![
+                    instance("n2", &format!("{alloc}-http"), "10.0.0.7", 24_011, &["http"]),
+                    instance("n2", &format!("{alloc}-admin"), "10.0.0.7", 24_012, &["admin"]),
+                ],
+            ),
+        ],
+    );
+    assert!(world.endpoints("web:80/tcp").is_empty());
+    assert_eq!(world.endpoints("web#http:80/tcp"), ["10.0.0.7:24011"]);
+    let problem =
+        planner.services()[&"web".parse_key()].ports.values().next().unwrap().routing.problem.clone();
+    assert!(problem.unwrap().ends_with("name one of #admin, #http"));
+}
+
+#[test]
+fn a_container_that_comes_back_behind_another_port_is_granted_anew() {
+    let mut planner = planner();
+    planner.observe_port(PortChange::Listed(vec![port(1)]));
+    let asks = || container(1, &[("steppe.connect_to", "web:80")]);
+    let mut world = settle(&mut planner, vec![Observation::Containers(vec![asks()])]);
+    let id = |ifindex| {
+        let port = BridgePort { ifindex, ..port(1) };
+        workload_id(&asks().id, &port).resource_id()
+    };
+    assert!(world.ids().contains(&id(101).as_str()));
+    planner.observe_port(PortChange::Gone(101));
+    world.apply(planner.plan(Instant::now()));
+    assert!(world.ids().is_empty(), "{:?}", world.ids());
+    // Docker's next answer says nothing of a port that came after it.
+    planner.observe(Observation::Container(Container { ports_known: 2, ..asks() }));
+    planner.observe_port(PortChange::Present(BridgePort { ifindex: 150, ..port(1) }));
+    let delta = planner.plan(Instant::now());
+    assert_eq!(delta.reread, BTreeSet::from([asks().id]));
+    world.apply(delta);
+    assert!(world.ids().is_empty());
+    planner.observe(Observation::Container(Container { ports_known: 3, ..asks() }));
+    world.apply(planner.plan(Instant::now()));
+    assert!(world.ids().contains(&id(150).as_str()));
+}
+
+trait ParseKey {
+    fn parse_key(&self) -> ServiceKey;
+}
+
+impl ParseKey for str {
+    fn parse_key(&self) -> ServiceKey {
+        let spec = steppe_model::parse_grant(self).unwrap();
+        spec.key(spec.user.clone())
+    }
+}
+
+const ASKED: [&str; 6] = ["web:80", "web", "redis:6379/udp", "bob/web:80,redis", "web#v1:80", "w!b"];
+const NAMES: [&str; 2] = ["web", "redis"];
+
+#[derive(Debug, Clone)]
+enum Event {
+    Observe(Observation),
+    Port(PortChange),
+    Plan,
+}
+
+fn any_container() -> impl Strategy<Value = Container> {
+    let user = prop::option::of(prop::sample::select(vec!["alice", "bob"]));
+    let asked = prop::option::of(prop::sample::select(ASKED.to_vec()));
+    let offered = prop::option::of(prop::sample::select(vec!["web:8080", "redis:1", "web:"]));
+    let allow = prop::option::of(prop::sample::select(vec!["*", "alice"]));
+    (1..5u8, user, asked, offered, allow, any::<bool>()).prop_map(
+        |(n, user, asked, offered, allow, attached)| {
+            let labels = [
+                ("steppe.user", user),
+                ("steppe.connect_to", asked),
+                ("steppe.service", offered),
+                ("steppe.allow", allow),
+            ];
+            let labels: Vec<_> =
+                labels.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+            let mut container = container(n, &labels);
+            if !attached {
+                container.attachments.clear();
+            }
+            container
+        },
+    )
+}
+
+fn any_instance() -> impl Strategy<Value = Instance> {
+    let node = prop::sample::select(vec![NODE, "n2"]);
+    let address = prop::sample::select(vec!["", "172.17.0.2", "172.17.0.3", "10.0.0.7", "x"]);
+    let port = prop::sample::select(vec![20_001, 20_003, 8080, 0]);
+    let tags = prop::sample::subsequence(
+        vec!["v1", "connect_to=web:80", "connect_to=redis", "steppe.weight=7"],
+        0..4,
+    );
+    (node, 0..4u8, address, port, tags, any::<bool>()).prop_map(|(node, id, address, port, tags, passing)| {
+        let mut instance = instance(node, &format!("i{id}"), address, port, &tags);
+        if !passing {
+            instance.health = Health::Critical("sick".into());
+        }
+        instance
+    })
+}
+
+fn any_event() -> impl Strategy<Value = Event> {
+    let observe = |observation| Event::Observe(observation);
+    prop_oneof![
+        4 => any_container().prop_map(Observation::Container).prop_map(observe),
+        1 => prop::collection::vec(any_container(), 0..3)
+            .prop_map(|containers| {
+                let by_id: BTreeMap<_, _> = containers.into_iter().map(|c| (c.id.clone(), c)).collect();
+                Event::Observe(Observation::Containers(by_id.into_values().collect()))
+            }),
+        1 => (1..5u8).prop_map(|n| Event::Observe(Observation::ContainerGone(container(n, &[]).id))),
+        2 => prop::collection::vec(any_instance(), 0..3)
+            .prop_map(|instances| Event::Observe(Observation::Registrations { node: NODE.into(), instances })),
+        3 => (prop::sample::select(NAMES.to_vec()), prop::collection::vec(any_instance(), 0..4))
+            .prop_map(|(service, instances)| Event::Observe(Observation::Instances(name(service), instances))),
+        2 => (1..5u8).prop_map(|n| Event::Port(PortChange::Present(port(n)))),
+        1 => (1..5u8).prop_map(|n| Event::Port(PortChange::Gone(100 + u32::from(n)))),
+        4 => Just(Event::Plan),
+    ]
+}
+
+/// The facts that the events leave standing.
+#[derive(Default)]
+struct Facts {
+    containers: BTreeMap<Arc<str>, Container>,
+    registrations: Option<Observation>,
+    instances: HashMap<ServiceName, Vec<Instance>>,
+    ports: BTreeMap<u32, BridgePort>,
+}
+
+impl Facts {
+    fn note(&mut self, event: &Event) {
+        match event.clone() {
+            Event::Observe(Observation::Containers(all)) => {
+                self.containers = all.into_iter().map(|c| (c.id.clone(), c)).collect();
+            }
+            Event::Observe(Observation::Container(one)) => {
+                self.containers.insert(one.id.clone(), one);
+            }
+            Event::Observe(Observation::ContainerGone(id)) => {
+                self.containers.remove(&id);
+            }
+            Event::Observe(Observation::Instances(name, instances)) => {
+                self.instances.insert(name, instances);
+            }
+            Event::Observe(registrations) => self.registrations = Some(registrations),
+            Event::Port(PortChange::Present(port)) => {
+                self.ports.insert(port.ifindex, port);
+            }
+            Event::Port(PortChange::Gone(ifindex)) => {
+                self.ports.remove(&ifindex);
+            }
+            Event::Port(PortChange::Listed(_)) | Event::Plan => {}
+        }
+    }
+
+    /// A planner that learns all of them at once, in another order.
+    fn afresh(self) -> World {
+        let mut planner = planner();
+        let mut world = World::default();
+        self.registrations.into_iter().for_each(|registrations| planner.observe(registrations));
+        planner.observe(Observation::Containers(self.containers.into_values().rev().collect()));
+        world.apply(planner.plan(Instant::now()));
+        planner.observe_port(PortChange::Listed(self.ports.into_values().rev().collect()));
+        for (name, instances) in self.instances {
+            planner.observe(Observation::Instances(name, instances));
+        }
+        world.apply(planner.plan(Instant::now()));
+        world
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
+
+    /// Whatever happened in whatever order, the plan is the one that the facts of now call for.
+    #[test]
+    fn the_plan_follows_from_the_facts_alone(events in prop::collection::vec(any_event(), 0..40)) {
+        let mut planner = planner();
+        let mut facts = Facts::default();
+        let mut world = World::default();
+        for event in events {
+            // A catalogue answers only for what is wanted.
+            if let Event::Observe(Observation::Instances(name, _)) = &event
+                && !planner.wanted().any(|wanted| wanted == name) { continue; }
+            facts.note(&event);
+            match event {
+                Event::Observe(observation) => planner.observe(observation),
+                Event::Port(change) => { planner.observe_port(change); }
+                Event::Plan => {}
+            }
+            world.apply(planner.plan(Instant::now()));
+            facts.instances.retain(|name, _| planner.wanted().any(|wanted| wanted == name));
+        }
+        prop_assert!(planner.plan(Instant::now()).resources.is_empty());
+        prop_assert_eq!(world.0, facts.afresh().0);
+    }
+
+    /// No right without a grant: whoever has a Client or a Grant has asked for that service.
+    #[test]
+    fn nobody_is_granted_what_was_not_asked(containers in prop::collection::vec(any_container(), 0..5)) {
+        let mut planner = planner();
+        planner.observe_port(PortChange::Listed((1..5).map(port).collect()));
+        let world = settle(&mut planner, vec![Observation::Containers(containers.clone())]);
+        for planned in world.0.values() {
+            if let Resource::Client(client) = &*planned.resource {
+                let of_ip = containers.iter().rev().find(|c| c.attachments.iter().any(|a| a.ip == client.ip));
+                let asked = of_ip.and_then(|c| c.labels.get("steppe.connect_to")).cloned().unwrap_or_default();
+                let service = client.listener.as_str().split([':', '#']).next().unwrap_or_default();
+                let service = service.rsplit('/').next().unwrap_or_default();
+                prop_assert!(asked.contains(service), "{client:?} asked {asked:?}");
+            }
+        }
+    }
+}

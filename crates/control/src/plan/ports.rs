@@ -1,0 +1,209 @@
+//! The bridge ports of this host, as the netfilter-agent reports them, and which of them is a container's.
+//!
+//! Docker never names a container's bridge port, and gives the next container the same address and the same hardware address. So a port is
+//! taken for a container's only if it was there already when Docker was asked and said that the container has the
+//! address: a later container's port came later.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::Ipv4Addr,
+    sync::Arc,
+};
+
+use steppe_model::Mac;
+
+use crate::{multimap::MultiMap, observe::Attachment};
+
+/// A port of a bridge whose other end is in a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BridgePort {
+    /// Its interface index on this host; never used twice.
+    pub ifindex: u32,
+    /// Its name on this host.
+    pub name: Arc<str>,
+    /// The name of the bridge.
+    pub bridge: Arc<str>,
+    /// The hardware address of the container's end.
+    pub mac: Mac,
+    /// Addresses of the container's end; gVisor takes them away when it starts.
+    pub ips: Vec<Ipv4Addr>,
+}
+
+/// What the netfilter-agent tells of bridge ports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PortChange {
+    /// Everything there is: it replaces all that was known.
+    Listed(Vec<BridgePort>),
+    /// New or changed.
+    Present(BridgePort),
+    /// Gone, by its interface index.
+    Gone(u32),
+}
+
+/// Why an attachment has no port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoPort {
+    /// No port has its addresses.
+    None,
+    /// Several have.
+    Several,
+    /// One has, but it may be a later container's: Docker must be asked again.
+    Unproven,
+}
+
+/// The bridge ports known.
+#[derive(Debug, Default)]
+pub struct Ports {
+    changes: u64,
+    by_ifindex: HashMap<u32, (BridgePort, u64)>,
+    by_mac: MultiMap<Mac, u32>,
+}
+
+impl Ports {
+    /// How many changes were taken in.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// Takes a change in and tells which hardware addresses it concerns.
+    pub fn apply(&mut self, change: PortChange) -> BTreeSet<Mac> {
+        self.changes += 1;
+        let mut touched = BTreeSet::new();
+        match change {
+            PortChange::Listed(ports) => {
+                let listed: BTreeSet<u32> = ports.iter().map(|port| port.ifindex).collect();
+                let gone: Vec<u32> =
+                    self.by_ifindex.keys().filter(|ifindex| !listed.contains(ifindex)).copied().collect();
+                touched.extend(gone.into_iter().filter_map(|ifindex| self.remove(ifindex)));
+                for port in ports {
+                    self.put(port, &mut touched);
+                }
+            }
+            PortChange::Present(port) => self.put(port, &mut touched),
+            PortChange::Gone(ifindex) => touched.extend(self.remove(ifindex)),
+        }
+        touched
+    }
+
+    fn put(&mut self, port: BridgePort, touched: &mut BTreeSet<Mac>) {
+        let since = match self.by_ifindex.get(&port.ifindex) {
+            Some((known, _)) if *known == port => return,
+            // What it is now may be somebody else's: it counts from now.
+            Some((known, since)) if known.mac == port.mac && known.bridge == port.bridge => *since,
+            _ => self.changes,
+        };
+        touched.extend(self.remove(port.ifindex));
+        touched.insert(port.mac);
+        self.by_mac.insert(port.mac, port.ifindex);
+        self.by_ifindex.insert(port.ifindex, (port, since));
+    }
+
+    fn remove(&mut self, ifindex: u32) -> Option<Mac> {
+        let (port, _) = self.by_ifindex.remove(&ifindex)?;
+        self.by_mac.remove(&port.mac, &ifindex);
+        Some(port.mac)
+    }
+
+    /// The port with this index, if it is still what the attachment was found behind.
+    #[must_use]
+    pub fn still(&self, ifindex: u32, attachment: &Attachment) -> Option<&BridgePort> {
+        let (port, _) = self.by_ifindex.get(&ifindex)?;
+        (port.mac == attachment.mac && port.bridge == attachment.bridge).then_some(port)
+    }
+
+    /// The port behind which the attachment is, if Docker told of the attachment after `known` changes.
+    ///
+    /// # Errors
+    /// [`NoPort`] when it can't be told.
+    pub fn find(&self, attachment: &Attachment, known: u64) -> Result<&BridgePort, NoPort> {
+        let mut named = Vec::new();
+        let mut nameless = Vec::new();
+        for ifindex in self.by_mac.get(&attachment.mac) {
+            let Some((port, since)) = self.by_ifindex.get(ifindex) else { continue };
+            if port.bridge != attachment.bridge {
+                continue;
+            }
+            if port.ips.contains(&attachment.ip) {
+                named.push((port, *since));
+            } else if port.ips.is_empty() {
+                nameless.push((port, *since));
+            }
+        }
+        let candidates = if named.is_empty() { nameless } else { named };
+        match candidates.as_slice() {
+            [] => Err(NoPort::None),
+            [(port, since)] if *since <= known => Ok(port),
+            [_] => Err(NoPort::Unproven),
+            _ => Err(NoPort::Several),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn port(ifindex: u32, mac: u8, ips: &[Ipv4Addr]) -> BridgePort {
+        let name = format!("veth{ifindex}").into();
+        BridgePort {
+            ifindex,
+            name,
+            bridge: "docker0".into(),
+            mac: Mac([2, 0, 0, 0, 0, mac]),
+            ips: ips.into(),
+        }
+    }
+
+    fn attachment(mac: u8) -> Attachment {
+        Attachment {
+            network: "n".into(),
+            bridge: "docker0".into(),
+            ip: [172, 17, 0, mac].into(),
+            prefix_len: 16,
+            mac: Mac([2, 0, 0, 0, 0, mac]),
+        }
+    }
+
+    #[test]
+    fn a_port_that_came_after_dockers_answer_proves_nothing() {
+        let mut ports = Ports::default();
+        let ip = attachment(2).ip;
+        ports.apply(PortChange::Present(port(7, 2, &[ip])));
+        assert_eq!(ports.find(&attachment(2), 0), Err(NoPort::Unproven));
+        assert_eq!(ports.find(&attachment(2), ports.changes()).unwrap().ifindex, 7);
+        ports.apply(PortChange::Gone(7));
+        ports.apply(PortChange::Present(port(8, 2, &[ip])));
+        assert_eq!(ports.find(&attachment(2), 1), Err(NoPort::Unproven));
+        assert!(ports.still(7, &attachment(2)).is_none());
+    }
+
+    #[test]
+    fn a_listing_keeps_what_it_confirms() {
+        let mut ports = Ports::default();
+        let ip = attachment(2).ip;
+        ports.apply(PortChange::Present(port(7, 2, &[ip])));
+        let touched = ports.apply(PortChange::Listed(vec![port(7, 2, &[ip]), port(9, 3, &[])]));
+        assert_eq!(touched, BTreeSet::from([attachment(3).mac]));
+        assert_eq!(ports.find(&attachment(2), 1).unwrap().ifindex, 7);
+    }
+
+    #[test]
+    fn an_address_decides_and_two_of_it_decide_nothing() {
+        let mut ports = Ports::default();
+        ports.apply(PortChange::Present(port(7, 2, &[])));
+        assert_eq!(ports.find(&attachment(2), 9).unwrap().ifindex, 7);
+        ports.apply(PortChange::Present(port(8, 2, &[attachment(2).ip])));
+        assert_eq!(ports.find(&attachment(2), 9).unwrap().ifindex, 8);
+        ports.apply(PortChange::Present(port(9, 2, &[attachment(2).ip])));
+        assert_eq!(ports.find(&attachment(2), 9), Err(NoPort::Several));
+    }
+
+    #[test]
+    fn a_port_that_takes_another_hardware_address_counts_from_then() {
+        let mut ports = Ports::default();
+        ports.apply(PortChange::Present(port(7, 3, &[])));
+        ports.apply(PortChange::Present(port(7, 2, &[attachment(2).ip])));
+        assert_eq!(ports.find(&attachment(2), 1), Err(NoPort::Unproven));
+    }
+}

@@ -1,0 +1,301 @@
+use std::{collections::BTreeSet, sync::Arc};
+
+use proptest::prelude::*;
+use steppe_api::v1::sync_request::Message;
+use steppe_model::{Client, Grant, Listener, ListenerKey, ServiceKey, ServicePort, VirtualPort, WorkloadId};
+
+use super::*;
+use crate::agent::AgentName::{NetfilterAgent, Proxy};
+
+/// An agent that puts in force whatever it is told, when the test lets it.
+#[derive(Default)]
+struct FakeAgent {
+    connected: bool,
+    in_force: BTreeMap<ResourceId, Resource>,
+    named: Option<BTreeSet<ResourceId>>,
+    arrived: std::collections::VecDeque<v1::SyncRequest>,
+    unacknowledged: Option<u64>,
+}
+
+struct Bench {
+    push: Push,
+    now: Instant,
+    proxy: FakeAgent,
+    netfilter: FakeAgent,
+    /// What rules were sent with.
+    requires: BTreeMap<ResourceId, Vec<ResourceId>>,
+    proxy_restarts: bool,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let now = Instant::now();
+        let mut push = Push::new(now);
+        push.open();
+        let (proxy, netfilter) = (FakeAgent::default(), FakeAgent::default());
+        Self { push, now, proxy, netfilter, requires: BTreeMap::new(), proxy_restarts: false }
+    }
+
+    fn agent(&mut self, agent: AgentName) -> &mut FakeAgent {
+        match agent {
+            Proxy => &mut self.proxy,
+            NetfilterAgent => &mut self.netfilter,
+        }
+    }
+
+    fn connect(&mut self, agent: AgentName) {
+        let now = self.now;
+        let fake = self.agent(agent);
+        fake.connected = true;
+        fake.named = None;
+        fake.arrived.clear();
+        fake.unacknowledged = None;
+        let inventory = fake.in_force.values().cloned().collect();
+        self.push.connected(agent, inventory, now);
+    }
+
+    fn disconnect(&mut self, agent: AgentName) {
+        let now = self.now;
+        self.agent(agent).connected = false;
+        // A process that dies takes its sockets with it; the kernel's rules stay.
+        if agent == Proxy {
+            self.proxy.in_force.clear();
+            self.proxy_restarts = true;
+        }
+        self.push.disconnected(agent, "killed".into(), now);
+    }
+
+    fn send(&mut self, agent: AgentName) {
+        let requests = self.push.outgoing(agent, self.now);
+        let fake = self.agent(agent);
+        assert!(fake.connected || requests.is_empty(), "sent to nobody");
+        fake.arrived.extend(requests);
+    }
+
+    /// The agent settles one request.
+    fn step(&mut self, agent: AgentName) {
+        if !self.agent(agent).connected {
+            return;
+        }
+        let Some(request) = self.agent(agent).arrived.pop_front() else { return };
+        match request.message.unwrap() {
+            Message::SnapshotBegin(_) => self.agent(agent).named = Some(BTreeSet::new()),
+            Message::Upsert(wire) => {
+                let resource = Resource::try_from(wire).unwrap();
+                self.check_upsert(agent, &resource);
+                let fake = self.agent(agent);
+                fake.named.iter_mut().for_each(|named| {
+                    named.insert(resource.id());
+                });
+                fake.in_force.insert(resource.id(), resource);
+            }
+            Message::Remove(id) => {
+                let id = ResourceId::new(&id);
+                self.check_removal(agent, &id);
+                self.agent(agent).in_force.remove(&id);
+            }
+            Message::SnapshotEnd(_) => {
+                let fake = self.agent(agent);
+                let named = fake.named.take().unwrap();
+                fake.in_force.retain(|id, _| named.contains(id));
+            }
+        }
+        self.agent(agent).unacknowledged = Some(request.version);
+    }
+
+    fn acknowledge(&mut self, agent: AgentName) {
+        if let Some(version) = self.agent(agent).unacknowledged.take() {
+            self.push.acknowledged(agent, version);
+        }
+    }
+
+    /// Make before break: what a new rule leads to is there.
+    fn check_upsert(&mut self, agent: AgentName, resource: &Resource) {
+        let id = resource.id();
+        if agent == NetfilterAgent && !self.netfilter.in_force.contains_key(&id) && !self.proxy_restarts {
+            for required in self.requires.get(&id).into_iter().flatten() {
+                let revoked = matches!(resource, Resource::Grant(_) | Resource::ServicePort(_))
+                    && self.push.proxy.desired(required).is_none();
+                assert!(revoked || self.proxy.in_force.contains_key(required), "{id} before {required}");
+            }
+        }
+    }
+
+    /// Make before break: no rule leads to a listener that goes.
+    fn check_removal(&mut self, agent: AgentName, id: &ResourceId) {
+        let is_listener = matches!(self.proxy.in_force.get(id), Some(Resource::Listener(_)));
+        if agent == Proxy && is_listener {
+            let mut rules = self.netfilter.in_force.values().filter_map(|resource| match resource {
+                Resource::ServicePort(port) => Some(port),
+                _ => None,
+            });
+            let Some(Resource::Listener(listener)) = self.proxy.in_force.get(id) else { unreachable!() };
+            assert!(!rules.any(|port| port.listener == listener.address), "{id} went before its rule");
+        }
+    }
+
+    fn desire(&mut self, resource: Resource, requires: Vec<ResourceId>) {
+        let agent = AgentName::of(&resource);
+        self.requires.insert(resource.id(), requires.clone());
+        let planned = Planned { resource: Arc::new(resource.clone()), requires };
+        self.push.desire(agent, resource.id(), Some(planned));
+    }
+
+    fn settle(&mut self) {
+        for agent in AgentName::ALL {
+            if !self.agent(agent).connected {
+                self.connect(agent);
+            }
+        }
+        for _ in 0..200 {
+            for agent in AgentName::ALL {
+                self.send(agent);
+                self.step(agent);
+                self.acknowledge(agent);
+            }
+        }
+    }
+}
+
+fn key(n: u8) -> ServiceKey {
+    ServiceKey { user: None, name: format!("s{n}").parse().unwrap(), tag: None }
+}
+
+/// A service with its listener, rule, client and grant, as the planner makes them.
+fn service(n: u8, weight: u8) -> Vec<(Resource, Vec<ResourceId>)> {
+    let port = VirtualPort::new(steppe_model::Protocol::Tcp, 80);
+    let endpoint =
+        steppe_model::Endpoint { address: "10.0.0.1:1".parse().unwrap(), weight, node: "n".into() };
+    let listener = Listener {
+        key: ListenerKey { service: key(n), port },
+        address: format!("169.254.77.54:1000{n}").parse().unwrap(),
+        endpoints: vec![endpoint],
+        routes: Vec::new(),
+        proxy_protocol: false,
+    };
+    let vip = [247, 0, 0, n + 1].into();
+    let client = Client { listener: listener.id(), ip: [172, 17, 0, 2].into() };
+    let rule = ServicePort { service: key(n), vip, port, listener: listener.address };
+    let grant = Grant { workload: WorkloadId::new("w"), vip, port };
+    let (needs_listener, needs_client) = (vec![client.id(), listener.id()], vec![client.id()]);
+    vec![
+        (Resource::Listener(listener), vec![]),
+        (Resource::Client(client), vec![]),
+        (Resource::ServicePort(rule), needs_listener),
+        (Resource::Grant(grant), needs_client),
+    ]
+}
+
+#[test]
+fn nothing_is_sent_before_the_gate_opens() {
+    let now = Instant::now();
+    let mut push = Push::new(now);
+    push.connected(Proxy, Vec::new(), now);
+    assert!(push.outgoing(Proxy, now).is_empty());
+    push.open();
+    assert_eq!(push.outgoing(Proxy, now).len(), 2);
+}
+
+#[test]
+fn a_rule_waits_for_the_proxy() {
+    let mut bench = Bench::new();
+    bench.connect(NetfilterAgent);
+    service(0, 1).into_iter().for_each(|(resource, requires)| bench.desire(resource, requires));
+    for _ in 0..10 {
+        bench.send(NetfilterAgent);
+        bench.step(NetfilterAgent);
+        bench.acknowledge(NetfilterAgent);
+    }
+    assert!(bench.netfilter.in_force.is_empty());
+    bench.settle();
+    assert_eq!(bench.netfilter.in_force.len(), 2);
+}
+
+#[test]
+fn a_proxy_that_starts_anew_disturbs_no_rule() {
+    let mut bench = Bench::new();
+    service(0, 1).into_iter().for_each(|(resource, requires)| bench.desire(resource, requires));
+    bench.settle();
+    bench.disconnect(Proxy);
+    bench.send(NetfilterAgent);
+    assert!(bench.netfilter.arrived.is_empty());
+    bench.settle();
+    assert_eq!(bench.proxy.in_force.len(), 2);
+    assert_eq!(bench.netfilter.in_force.len(), 2);
+}
+
+#[test]
+fn what_is_rejected_is_tried_again() {
+    let mut bench = Bench::new();
+    bench.connect(Proxy);
+    let (listener, requires) = service(0, 1).swap_remove(0);
+    let id = listener.id();
+    bench.desire(listener, requires);
+    bench.send(Proxy);
+    bench.push.rejected(Proxy, 2, &id, "address in use");
+    bench.push.acknowledged(Proxy, 3);
+    assert_eq!(bench.push.state(Proxy).condition(&id), Condition::Rejected("address in use".into()));
+    assert!(bench.push.outgoing(Proxy, bench.now).is_empty());
+    bench.push.retry_rejected();
+    assert_eq!(bench.push.outgoing(Proxy, bench.now).len(), 1);
+    bench.push.acknowledged(Proxy, 4);
+    assert_eq!(bench.push.state(Proxy).condition(&id), Condition::InForce);
+}
+
+#[derive(Debug, Clone)]
+enum Event {
+    Add(u8, u8),
+    Remove(u8),
+    Send(bool),
+    Step(bool),
+    Acknowledge(bool),
+    Connect(bool),
+    Disconnect(bool),
+}
+
+fn any_event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        3 => (0..3u8, 1..3u8).prop_map(|(n, weight)| Event::Add(n, weight)),
+        2 => (0..3u8).prop_map(Event::Remove),
+        6 => any::<bool>().prop_map(Event::Send),
+        9 => any::<bool>().prop_map(Event::Step),
+        6 => any::<bool>().prop_map(Event::Acknowledge),
+        2 => any::<bool>().prop_map(Event::Connect),
+        1 => any::<bool>().prop_map(Event::Disconnect),
+    ]
+}
+
+fn agent(proxy: bool) -> AgentName {
+    if proxy { Proxy } else { NetfilterAgent }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
+
+    /// Make before break at every step, and in the end what is desired is in force.
+    #[test]
+    fn it_converges(events in prop::collection::vec(any_event(), 0..80)) {
+        let mut bench = Bench::new();
+        let mut desired: BTreeMap<ResourceId, Resource> = BTreeMap::new();
+        for event in events {
+            match event {
+                Event::Add(n, weight) => for (resource, requires) in service(n, weight) {
+                    desired.insert(resource.id(), resource.clone());
+                    bench.desire(resource, requires);
+                },
+                Event::Remove(n) => for (resource, _) in service(n, 1) {
+                    desired.remove(&resource.id());
+                    bench.push.desire(AgentName::of(&resource), resource.id(), None);
+                },
+                Event::Send(proxy) => bench.send(agent(proxy)),
+                Event::Step(proxy) => bench.step(agent(proxy)),
+                Event::Acknowledge(proxy) => bench.acknowledge(agent(proxy)),
+                Event::Connect(proxy) => if !bench.agent(agent(proxy)).connected { bench.connect(agent(proxy)) },
+                Event::Disconnect(proxy) => if bench.agent(agent(proxy)).connected { bench.disconnect(agent(proxy)) },
+            }
+        }
+        bench.settle();
+        let in_force: BTreeMap<_, _> = bench.proxy.in_force.into_iter().chain(bench.netfilter.in_force).collect();
+        prop_assert_eq!(in_force, desired);
+    }
+}

@@ -1,0 +1,169 @@
+//! One workload and one service, for `steppe explain`.
+
+use std::{net::Ipv4Addr, time::Instant};
+
+use steppe_api::v1;
+use steppe_model::{
+    Client, Grant, GrantSpec, ListenerKey, Protocol, ResourceId, ServiceKey, VirtualPort, parse_grant,
+};
+
+use super::{service::service, workload};
+use crate::{
+    agent::AgentName,
+    core::Core,
+    plan::{Attached, Workload, workload_id},
+    push::Condition,
+};
+
+/// Fewer characters of an id than this are taken for a name alone.
+const ID_PREFIX: usize = 4;
+
+/// What was planned between a workload and a service, and how far it is in force.
+#[must_use]
+pub fn pair(core: &Core, request: &v1::GetPairRequest, now: Instant) -> v1::Pair {
+    let mut pair = v1::Pair::default();
+    let found = find_workload(core, &request.workload);
+    let user = found.as_ref().ok().and_then(|(workload, _)| workload.user.clone());
+    match &found {
+        Ok((workload, attached)) => pair.workload = Some(workload::info(core, workload, attached)),
+        Err(problem) => pair.workload_problem.clone_from(problem),
+    }
+    let asked = match read_service(core, &request.service) {
+        Ok(asked) => asked,
+        Err(problem) => {
+            pair.service_problem = problem;
+            return pair;
+        }
+    };
+    let key = match asked.key {
+        Some(key) => key,
+        None => core.planner.meant(&asked.spec, user.as_ref()),
+    };
+    pair.asked = Some((&key).into());
+    pair.protocol = v1::Protocol::from(asked.spec.port.protocol).into();
+    pair.port = asked.spec.port.number_or_zero().into();
+    let planned = core.planner.services().get(&key);
+    pair.service = planned.map(|planned| service(&key, planned, now));
+    if let Ok((workload, attached)) = &found
+        && let Some((covering, port)) = covering_grant(core, workload, &key, asked.spec.port)
+    {
+        pair.grant = Some(covering);
+        if let Some(vip) = planned.and_then(|planned| planned.vip) {
+            pair.resources = resources(core, &key, vip, port, workload, attached);
+        }
+    }
+    pair
+}
+
+fn find_workload<'a>(core: &'a Core, text: &str) -> Result<(&'a Workload, &'a [Attached]), String> {
+    let matches = |workload: &Workload, attached: &[Attached]| {
+        let info = workload::info(core, workload, attached);
+        let path = [&info.job, &info.group, &info.task].map(String::as_str).join("/");
+        let by_id = |id: &str| text.len() >= ID_PREFIX && id.starts_with(text);
+        info.name == text
+            || by_id(&info.id)
+            || by_id(&info.alloc)
+            || path == text
+            || attached.iter().any(|attached| attached.attachment.ip.to_string() == text)
+    };
+    let mut found: Vec<_> =
+        core.planner.workloads().filter(|(workload, attached)| matches(workload, attached)).collect();
+    // A name that is spelled out means that container, whatever else begins so.
+    if let Some(exact) = found.iter().position(|(workload, _)| *workload.container.name == *text) {
+        found = vec![found.swap_remove(exact)];
+    }
+    match found.as_slice() {
+        [one] => Ok(*one),
+        [] => Err(format!("no workload of this host is `{text:.80}`: see `steppe workloads`")),
+        several => {
+            let names: Vec<_> = several.iter().map(|(workload, _)| &*workload.container.name).collect();
+            Err(format!("`{text:.80}` means several workloads: {}", names.join(", ")))
+        }
+    }
+}
+
+struct AskedService {
+    spec: GrantSpec,
+    /// Its key, when a virtual IP was given.
+    key: Option<ServiceKey>,
+}
+
+fn read_service(core: &Core, text: &str) -> Result<AskedService, String> {
+    let (ip, port) = text.split_once(':').map_or((text, None), |(ip, port)| (ip, Some(port)));
+    let Ok(vip) = ip.parse::<Ipv4Addr>() else {
+        return parse_grant(text)
+            .map(|spec| AskedService { spec, key: None })
+            .map_err(|malformed| malformed.reason);
+    };
+    let known = core.planner.services().iter().find(|(_, planned)| planned.vip == Some(vip));
+    let Some((key, _)) = known else {
+        return Err(format!("{vip} is the virtual IP of no service that a workload of this host asks for"));
+    };
+    let named = match port {
+        Some(port) => format!("{}:{port}", key.name),
+        None => key.name.to_string(),
+    };
+    let spec = parse_grant(&named).map_err(|malformed| malformed.reason)?;
+    Ok(AskedService { spec, key: Some(key.clone()) })
+}
+
+/// The workload's own grant for the service that covers the port: the exact one before the one for every port.
+fn covering_grant(
+    core: &Core,
+    workload: &Workload,
+    key: &ServiceKey,
+    port: VirtualPort,
+) -> Option<(v1::GrantInfo, VirtualPort)> {
+    let covers = |granted: VirtualPort| {
+        granted == port
+            || (granted == VirtualPort::ANY && port.protocol == Protocol::Tcp)
+            || (port == VirtualPort::ANY && granted.protocol == Protocol::Tcp)
+    };
+    let of_key = workload.asked.iter().filter_map(|asked| {
+        let spec = asked.spec.as_ref().ok()?;
+        let meant = spec.name == key.name && core.planner.meant(spec, workload.user.as_ref()) == *key;
+        (meant && covers(spec.port)).then_some((asked, spec.port))
+    });
+    let best = of_key.min_by_key(|(_, granted)| *granted != port)?;
+    Some((workload::grant(core, workload, best.0), best.1))
+}
+
+/// The resources that must be in force between a workload and a service.
+fn resources(
+    core: &Core,
+    key: &ServiceKey,
+    vip: Ipv4Addr,
+    port: VirtualPort,
+    workload: &Workload,
+    attached: &[Attached],
+) -> Vec<v1::ResourceStatus> {
+    let listener = ResourceId::new(&ListenerKey { service: key.clone(), port }.to_string());
+    let mut ids = Vec::new();
+    for attached in attached {
+        let Ok(bridge_port) = &attached.port else { continue };
+        let id = workload_id(&workload.container.id, bridge_port);
+        ids.push((AgentName::NetfilterAgent, id.resource_id()));
+        ids.push((AgentName::NetfilterAgent, Grant { workload: id, vip, port }.id()));
+        let client = Client { listener: listener.clone(), ip: attached.attachment.ip };
+        ids.push((AgentName::Proxy, client.id()));
+    }
+    ids.push((AgentName::NetfilterAgent, ResourceId::new(&format!("{vip}:{port}"))));
+    ids.push((AgentName::Proxy, listener));
+    ids.into_iter().map(|(agent, id)| resource(core, agent, id)).collect()
+}
+
+fn resource(core: &Core, agent: AgentName, id: ResourceId) -> v1::ResourceStatus {
+    let condition = core.push.state(agent).condition(&id);
+    let problem = match &condition {
+        Condition::InForce => String::new(),
+        Condition::Sent => "sent, and not acknowledged yet".to_owned(),
+        Condition::Rejected(reason) => format!("rejected: {reason}"),
+        Condition::Waiting if !core.push.state(agent).is_desired(&id) => "not planned".to_owned(),
+        Condition::Waiting => match core.push.waits_for(&id).first() {
+            Some(required) => format!("waits for the proxy's {required}"),
+            None => "waits for the agent".to_owned(),
+        },
+    };
+    let in_force = condition == Condition::InForce;
+    v1::ResourceStatus { agent: agent.process().name().into(), id: id.to_string(), in_force, problem }
+}

@@ -1,0 +1,84 @@
+//! The suite at a glance.
+
+use std::time::Instant;
+
+use steppe_api::v1;
+
+use super::millis;
+use crate::{
+    agent::AgentName,
+    core::Core,
+    plan::Ignored,
+    push::Link,
+    source_health::{SourceHealth, SourceState},
+};
+
+/// How control is doing, and what it sees of the others.
+#[must_use]
+pub fn status(core: &Core, now: Instant) -> v1::ControlStatus {
+    let services = core.planner.services();
+    let without_address =
+        core.planner.workloads().filter(|(_, attached)| !attached.iter().any(|a| a.port.is_ok()));
+    v1::ControlStatus {
+        about: Some(v1::About {
+            version: env!("CARGO_PKG_VERSION").into(),
+            uptime_seconds: now.saturating_duration_since(core.started).as_secs(),
+            in_force_version: 0,
+            synced: core.push.is_open(),
+        }),
+        node: core.planner.node().to_string(),
+        agents: AgentName::ALL.into_iter().map(|agent| agent_status(core, agent, now)).collect(),
+        sources: core.sources.iter().map(|(name, health)| source(name.as_str(), health, now)).collect(),
+        workloads: core.planner.workloads().count() as u64,
+        workloads_without_address: without_address.count() as u64,
+        services: services.len() as u64,
+        services_empty: services.values().filter(|service| service.empty_since.is_some()).count() as u64,
+        ignored: core.planner.ignored().map(ignored).collect(),
+    }
+}
+
+fn agent_status(core: &Core, agent: AgentName, now: Instant) -> v1::AgentStatus {
+    let state = core.push.state(agent);
+    let (link, since) = state.link();
+    let (sent_version, acked_version) = state.versions();
+    let (state_name, error) = match link {
+        Link::Down(why) => (v1::AgentState::Down, why.clone()),
+        Link::Syncing => (v1::AgentState::Syncing, String::new()),
+        Link::Live => (v1::AgentState::Live, String::new()),
+    };
+    let rejected = core.push.rejections(agent).into_iter();
+    v1::AgentStatus {
+        name: agent.process().name().into(),
+        state: state_name.into(),
+        error,
+        for_ms: millis(now.saturating_duration_since(since)),
+        sent_version,
+        acked_version,
+        behind_ms: millis(state.behind(now)),
+        rejected: rejected
+            .map(|(id, reason)| v1::Reject { version: 0, id: id.to_string(), reason })
+            .collect(),
+    }
+}
+
+fn source(name: &str, health: &SourceHealth, now: Instant) -> v1::SourceStatus {
+    let state = match health.state {
+        SourceState::Starting => v1::SourceState::Starting,
+        SourceState::Live => v1::SourceState::Live,
+        SourceState::Stale => v1::SourceState::Stale,
+    };
+    v1::SourceStatus {
+        name: name.into(),
+        state: state.into(),
+        age_ms: millis(health.age(now)),
+        last_error: health.last_error.clone(),
+    }
+}
+
+fn ignored(ignored: &Ignored) -> v1::Ignored {
+    v1::Ignored {
+        origin: ignored.origin.to_string(),
+        text: ignored.text.to_string(),
+        reason: ignored.reason.to_string(),
+    }
+}

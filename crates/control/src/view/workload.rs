@@ -1,0 +1,96 @@
+//! Workloads and what they ask for.
+
+use steppe_api::v1;
+use steppe_model::{Protocol, UserName};
+
+use crate::{
+    agent::AgentName,
+    core::Core,
+    plan::{Asked, Attached, NoPort, Workload, alloc_of, workload_id},
+    push::Condition,
+};
+
+/// The containers of this host.
+#[must_use]
+pub fn workloads(core: &Core) -> Vec<v1::WorkloadInfo> {
+    core.planner.workloads().map(|(workload, attached)| info(core, workload, attached)).collect()
+}
+
+/// One container.
+pub(super) fn info(core: &Core, workload: &Workload, attached: &[Attached]) -> v1::WorkloadInfo {
+    let container = &workload.container;
+    let nomad = |name: &str| {
+        container.labels.get(&format!("com.hashicorp.nomad.{name}")).cloned().unwrap_or_default()
+    };
+    v1::WorkloadInfo {
+        id: container.id.to_string(),
+        name: container.name.to_string(),
+        user: workload.user.as_ref().map(ToString::to_string).unwrap_or_default(),
+        job: nomad("job_name"),
+        group: nomad("task_group_name"),
+        task: nomad("task_name"),
+        alloc: alloc_of(container).unwrap_or_default().into(),
+        attachments: attached.iter().map(|attached| attachment(core, &container.id, attached)).collect(),
+        grants: workload.asked.iter().map(|asked| grant(core, workload, asked)).collect(),
+        problem: problem(attached),
+    }
+}
+
+fn attachment(core: &Core, container: &str, attached: &Attached) -> v1::Attachment {
+    let id = attached.port.as_ref().ok().map(|port| workload_id(container, port));
+    let in_force = id.as_ref().is_some_and(|id| {
+        core.push.state(AgentName::NetfilterAgent).condition(&id.resource_id()) == Condition::InForce
+    });
+    v1::Attachment {
+        id: id.map(|id| id.to_string()).unwrap_or_default(),
+        ip: attached.attachment.ip.to_string(),
+        mac: attached.attachment.mac.to_string(),
+        bridge: attached.attachment.bridge.to_string(),
+        port_name: attached.port.as_ref().map(|port| port.name.to_string()).unwrap_or_default(),
+        in_force,
+    }
+}
+
+/// Why no grant can be bound to a workload.
+fn problem(attached: &[Attached]) -> String {
+    if attached.iter().any(|attached| attached.port.is_ok()) {
+        return String::new();
+    }
+    let why = match attached.first().map(|attached| &attached.port) {
+        None => "it has no address of its own on a bridge of this host",
+        Some(Err(NoPort::Several)) => "several bridge ports have its address: another container imitates it",
+        Some(Err(NoPort::Unproven)) => "its bridge port is being looked up",
+        Some(_) => "no bridge port with its address was seen: is the netfilter-agent up?",
+    };
+    why.to_owned()
+}
+
+/// One thing that a workload asks for.
+pub(super) fn grant(core: &Core, workload: &Workload, asked: &Asked) -> v1::GrantInfo {
+    let mut info = v1::GrantInfo {
+        text: asked.text.clone(),
+        origin: asked.origin.to_string(),
+        protocol: v1::Protocol::from(Protocol::Tcp).into(),
+        ..v1::GrantInfo::default()
+    };
+    match &asked.spec {
+        Err(malformed) => info.problem.clone_from(&malformed.reason),
+        Ok(spec) => {
+            let key = core.planner.meant(spec, workload.user.as_ref());
+            info.service = Some((&key).into());
+            info.protocol = v1::Protocol::from(spec.port.protocol).into();
+            info.port = spec.port.number_or_zero().into();
+            let planned = core.planner.services().get(&key);
+            let verdict = planned.and_then(|planned| planned.consumers.get(&workload.container.id));
+            if let Some(Err(allowed)) = verdict {
+                info.problem = format!("{key} allows: {allowed}");
+                info.fix = format!("provider tag steppe.allow={}", user_text(workload.user.as_ref()));
+            }
+        }
+    }
+    info
+}
+
+fn user_text(user: Option<&UserName>) -> &str {
+    user.map_or("*", UserName::as_str)
+}
