@@ -124,10 +124,13 @@ impl<'a> Case<'a> {
         service.instances.iter().filter(|instance| !elsewhere(instance)).collect()
     }
 
-    /// Whether it is known that no instance may get a connection: then there need be neither rule nor listener.
+    /// Whether it is known that there is nowhere to go: then there need be neither rule nor listener.
     pub(crate) fn is_empty(&self) -> bool {
-        let leads = self.planned_port().is_some_and(|port| port.listener.is_some());
-        !leads && !self.instances().iter().any(|instance| instance.healthy && instance.address.is_some())
+        let port = self.planned_port();
+        let leads = port.is_some_and(|port| port.listener.is_some());
+        let is_stuck = port.is_some_and(|port| !port.problem.is_empty());
+        let is_usable = |instance: &Instance| instance.healthy && instance.address.is_some();
+        !leads && (is_stuck || !self.instances().into_iter().any(is_usable))
     }
 
     pub(crate) fn firewall(&self) -> Option<&'a Firewall> {

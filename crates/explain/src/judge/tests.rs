@@ -334,9 +334,7 @@ fn another_users_service_needs_its_leave() {
 
 #[test]
 fn an_ambiguous_port_names_the_tags() {
-    let facts = planned(|plan| {
-        let service = service(plan);
-        service.ports[0].listener = None;
+    let facts = empty(|service| {
         service.ports[0].problem = "several ports are registered and none is this one".into();
         for (instance, tag) in service.instances.iter_mut().zip(["admin", "http"]) {
             instance.workload = "c1".into();
@@ -350,6 +348,8 @@ fn an_ambiguous_port_names_the_tags() {
         "port 80 leads nowhere",
         "write connect_to=web#admin:80 or connect_to=web#http:80 in the place of connect_to=web:80",
     );
+    let faults = judge(&facts).links.iter().filter(|link| link.fault().is_some()).count();
+    assert_eq!(faults, 1);
 }
 
 #[test]
@@ -466,6 +466,22 @@ fn undialable_instances_are_to_be_published() {
         }
     });
     expect(&facts, Verdict::Broken, "endpoint", "can be dialled", "publish the port");
+}
+
+#[test]
+fn an_instance_that_is_registered_wrongly_is_to_be_registered_anew() {
+    let facts = empty(|service| {
+        for instance in &mut service.instances {
+            (instance.address, instance.problem) = (None, "it is registered without a port".into());
+        }
+    });
+    expect(
+        &facts,
+        Verdict::Broken,
+        "endpoint",
+        "can be dialled",
+        "this host can dial: it is registered without a port",
+    );
 }
 
 #[test]

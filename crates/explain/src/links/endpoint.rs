@@ -50,13 +50,25 @@ pub(super) fn judge(case: &Case<'_>) -> Option<Link> {
             Link::broken(NAME, "no instance passes its check", text, fix)
         }
         Health::Undialable => {
-            let fix = format!(
-                "publish the port of an instance of {name} on its host (docker run -p, or a Nomad port with `to`), and \
-                 register the published port"
-            );
+            let fix = reachable(name, &instance.problem);
             Link::broken(NAME, "no instance can be dialled from this host", text, fix)
         }
     })
+}
+
+/// What makes an instance dialable.
+fn reachable(name: &str, problem: &str) -> String {
+    // Control knows best when publishing is what helps.
+    if problem.contains("publish") {
+        format!(
+            "publish the port of an instance of {name} on its host (docker run -p, or a Nomad port with `to`), and register \
+             the published port"
+        )
+    } else {
+        format!(
+            "register an instance of {name} with an IPv4 address and a port that this host can dial: {problem}"
+        )
+    }
 }
 
 fn none(case: &Case<'_>) -> Link {

@@ -29,7 +29,7 @@ pub(super) fn judge(case: &Case<'_>) -> Option<Link> {
         }
         // With nowhere to go the refusal is the rule.
         _ if case.is_empty() => {
-            Some(Link::ok(NAME, format!("{target} is refused for as long as there is no endpoint")))
+            Some(Link::ok(NAME, format!("{target} is refused for as long as it leads nowhere")))
         }
         _ => Some(missing(case, &target)),
     }
