@@ -88,8 +88,10 @@ async fn drain(
 ) -> Result<(), ProxyError> {
     table.lock().stopping = true;
     info!(timeout = ?config.drain_timeout, "told to stop: listeners are closed, open connections go on");
+    // Before the listeners close: whoever sees them closed may say it again.
+    let again = shutdown_signal();
     let hurry = async {
-        match shutdown_signal() {
+        match again {
             Ok(again) => again.await,
             Err(_) => pending().await,
         }

@@ -52,6 +52,11 @@ impl Tried {
         !self.bits.is_empty()
     }
 
+    /// How many were tried.
+    pub(crate) fn count(&self) -> usize {
+        self.bits.iter().map(|bits| bits.count_ones() as usize).sum()
+    }
+
     pub(crate) fn contains(&self, member: u16) -> bool {
         let (word, bit) = Self::place(member);
         self.bits.get(word).is_some_and(|bits| bits & bit != 0)

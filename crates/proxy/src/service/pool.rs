@@ -25,6 +25,9 @@ pub(crate) struct Pool {
     everybody: Rotation,
     /// Turns given so far. All workers share it: so the spread is even whichever of them a connection meets.
     turns: AtomicU64,
+    /// Second tries have turns of their own: if they took part in the first ones', a dead one of two endpoints would come
+    /// first for every connection.
+    retry_turns: AtomicU64,
     /// Taken only when a connect failed again, and at each sweep.
     ejector: Mutex<Ejector>,
 }
@@ -55,6 +58,7 @@ impl Pool {
             rotation: ArcSwap::from_pointee(healthy),
             everybody,
             turns: AtomicU64::new(previous.turns.load(Ordering::Relaxed)),
+            retry_turns: AtomicU64::new(previous.retry_turns.load(Ordering::Relaxed)),
             ejector: Mutex::new(ejector),
         }
     }
@@ -62,8 +66,14 @@ impl Pool {
     /// The next endpoint in turn that was not tried. An ejected one is the last resort: it might work, and a client
     /// that gets nothing would be worse.
     pub(crate) fn pick(&self, tried: &Tried) -> Option<u16> {
-        let turn = self.turns.fetch_add(1, Ordering::Relaxed);
+        let turns = if tried.any() { &self.retry_turns } else { &self.turns };
+        let turn = turns.fetch_add(1, Ordering::Relaxed);
         self.rotation.load().pick(turn, tried).or_else(|| self.everybody.pick(turn, tried))
+    }
+
+    /// How many endpoints there are.
+    pub(crate) fn len(&self) -> usize {
+        self.members.len()
     }
 
     /// An endpoint by the number that [`Pool::pick`] gave.

@@ -18,8 +18,8 @@ use super::{
 };
 use crate::{service::InUse, socket::start_connect};
 
-/// After so many connect timeouts no further endpoint is tried: the client's patience ends too.
-const LAST_TRY_AFTER: u32 = 4;
+/// Connect timeouts that finding an endpoint may take altogether: a client's patience ends too.
+const PATIENCE: u32 = 5;
 
 /// Whose fault a failed connect is.
 enum Fault {
@@ -66,12 +66,12 @@ impl Worker {
         let timeout = self.shared.connect_timeout;
         loop {
             let Some(connection) = self.connection(key) else { return };
-            let patience_ends = connection.started + timeout * LAST_TRY_AFTER;
+            let patience_ends = connection.started + timeout * PATIENCE;
             let Stage::Connecting(attempt) = &mut connection.stage else { return };
             attempt.socket = None;
             let now = Instant::now();
             let first = !attempt.tried.any();
-            let member = attempt.pool.pick(&attempt.tried).filter(|_| first || now < patience_ends);
+            let member = attempt.pool.pick(&attempt.tried).filter(|_| first || now + timeout < patience_ends);
             let Some(member) = member else {
                 connection.service.counters.failed.increment();
                 return self.abort(key, "no endpoint");
@@ -80,7 +80,10 @@ impl Worker {
                 connection.service.counters.retried.increment();
             }
             attempt.member = member;
-            attempt.deadline = now + timeout;
+            // With nobody left to try after this one, giving up early would help nobody: a SYN that got lost is sent again
+            // after 1 s (RFC 6298).
+            let last = attempt.tried.count() + 1 >= attempt.pool.len() || now + timeout * 2 > patience_ends;
+            attempt.deadline = if last { patience_ends } else { now + timeout };
             let deadline = Deadline { at: attempt.deadline, connection: key };
             let address = attempt.pool.endpoint(member).address;
             match start_connect(address) {

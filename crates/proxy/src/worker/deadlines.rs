@@ -1,17 +1,18 @@
 //! When connects are given up.
 
-use std::{collections::VecDeque, time::Instant};
+use std::{cmp::Reverse, collections::BinaryHeap, time::Instant};
 
 use super::token::ConnectionKey;
 
-/// Connects under way, the oldest first. All may take equally long, so that a queue is sorted as it is.
+/// Connects under way, the first to be given up first. What is no longer awaited stays until it comes to the front: mostly that is
+/// at once, and taking it out of the middle would cost more than it does.
 #[derive(Debug, Default)]
 pub(super) struct Deadlines {
-    queue: VecDeque<Deadline>,
+    heap: BinaryHeap<Reverse<Deadline>>,
 }
 
 /// When one try of one connection is given up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Deadline {
     pub(super) at: Instant,
     pub(super) connection: ConnectionKey,
@@ -19,28 +20,32 @@ pub(super) struct Deadline {
 
 impl Deadlines {
     pub(super) fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+        self.heap.is_empty()
     }
 
     pub(super) fn push(&mut self, deadline: Deadline) {
-        self.queue.push_back(deadline);
+        self.heap.push(Reverse(deadline));
     }
 
     /// When the first one is due that `pending` says is still awaited. The others before it are forgotten.
     pub(super) fn next(&mut self, pending: impl Fn(&Deadline) -> bool) -> Option<Instant> {
-        while let Some(first) = self.queue.front() {
+        while let Some(Reverse(first)) = self.heap.peek() {
             if pending(first) {
                 return Some(first.at);
             }
-            self.queue.pop_front();
+            self.heap.pop();
         }
         None
     }
 
     /// Takes one that is due.
     pub(super) fn pop_due(&mut self, now: Instant) -> Option<Deadline> {
-        let due = self.queue.front().is_some_and(|first| first.at <= now);
-        if due { self.queue.pop_front() } else { None }
+        let Reverse(first) = *self.heap.peek()?;
+        if first.at > now {
+            return None;
+        }
+        self.heap.pop();
+        Some(first)
     }
 }
 
@@ -57,10 +62,11 @@ mod tests {
         let deadline =
             |index| Deadline { at: now + second * index, connection: ConnectionKey { index, generation: 0 } };
         let mut deadlines = Deadlines::default();
-        (1..=3).for_each(|index| deadlines.push(deadline(index)));
+        [3, 1, 2].into_iter().for_each(|index| deadlines.push(deadline(index)));
         assert_eq!(deadlines.next(|deadline| deadline.connection.index == 2), Some(now + second * 2));
         assert_eq!(deadlines.pop_due(now + second), None);
         assert_eq!(deadlines.pop_due(now + second * 2), Some(deadline(2)));
         assert_eq!(deadlines.next(|_| false), None);
+        assert!(deadlines.is_empty());
     }
 }

@@ -12,7 +12,7 @@ use super::{
     verdict::{Findings, Verdict, described},
 };
 use crate::{
-    copy::{BUFFER_BYTES, Stream as _, pump},
+    copy::{BUFFER_BYTES, Outcome, Stream as _, pump},
     socket::reset,
     watch::Ended,
 };
@@ -46,7 +46,11 @@ impl Worker {
         let Stage::Open { socket, .. } = &connection.stage else { return };
         let client = &connection.client_socket;
         let to_endpoint = pump(&mut connection.to_endpoint, client, socket, &mut self.buffer);
-        let to_client = pump(&mut connection.to_client, socket, client, &mut self.buffer);
+        // A call that fails takes the socket's error with it, and the next read says 0, as if the stream had ended well.
+        let to_client = match to_endpoint {
+            Outcome::Failed(_) => Outcome::Waiting,
+            _ => pump(&mut connection.to_client, socket, client, &mut self.buffer),
+        };
         let broken = connection.broken.map(|side| {
             let socket = if side == Side::Client { client } else { socket };
             (side, pending_error(socket))

@@ -11,7 +11,7 @@ pub(super) enum Side {
 
 /// Which connection of a worker. The slab gives an index out again; the generation tells the tenants apart, so that an event
 /// that was already fetched for one can't hit the next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct ConnectionKey {
     pub(super) index: u32,
     pub(super) generation: u32,

@@ -1,0 +1,97 @@
+//! Descriptors run out.
+
+use steppe_model::Resource;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use crate::{
+    control::{client, listener},
+    net::{Net, soon},
+    process::{Proxy, RunDir},
+};
+
+#[tokio::test]
+async fn without_descriptors_connections_wait_and_are_served_when_others_end() {
+    let (net, dir) = (Net::new(), RunDir::new());
+    let proxy = Proxy::start_with_descriptors(&dir, 160).await;
+    let mut control = proxy.control().await;
+    let endpoint = net.echo_endpoint().await;
+    let at = net.free();
+    let web = Resource::Listener(listener("web", at, &[endpoint.address]));
+    control.upsert(&[web.clone(), client(&web, net.client())]).await;
+    assert_eq!(control.status().await.descriptor_limit, 160);
+
+    let mut waiting = vec![];
+    for _ in 0..120 {
+        let mut connection = net.dial(at).await.unwrap();
+        connection.write_all(b"?").await.unwrap();
+        waiting.push(connection);
+    }
+    // 160 less the reserve of 64 and two listening sockets are 94: 47 connections.
+    let state = control.until(&web, |state| state.active == 47).await;
+    assert_eq!(state.failed_total, 0);
+    // The control side still has what it needs.
+    assert_eq!(control.connections(10).await.left_off, 37);
+    let more = Resource::Listener(listener("more", net.free(), &[]));
+    let rejections = control.upsert_all(std::slice::from_ref(&more)).await;
+    assert!(rejections[0].1.contains("ulimit -n"), "{rejections:?}");
+
+    // Whoever was let in has an answer, leaves, and makes room: in the end everybody was served.
+    let mut served = tokio::task::JoinSet::new();
+    for mut connection in waiting {
+        served.spawn(async move { soon(connection.read_u8()).await.unwrap() });
+    }
+    while let Some(answer) = served.join_next().await {
+        assert_eq!(answer.unwrap(), b'?');
+    }
+    let state = control.until(&web, |state| state.active == 0).await;
+    assert_eq!((state.accepted_total, state.failed_total), (120, 0));
+    assert!(proxy.log().contains("out of descriptors"));
+    control.upsert(&[more]).await;
+}
+
+#[tokio::test]
+async fn a_starved_proxy_does_not_spin() {
+    let (net, dir) = (Net::new(), RunDir::new());
+    let proxy = Proxy::start_with_descriptors(&dir, 160).await;
+    let mut control = proxy.control().await;
+    let endpoint = net.echo_endpoint().await;
+    let at = net.free();
+    let web = Resource::Listener(listener("web", at, &[endpoint.address]));
+    control.upsert(&[web.clone(), client(&web, net.client())]).await;
+    let mut connections = vec![];
+    for _ in 0..120 {
+        connections.push(net.dial(at).await.unwrap());
+    }
+    control.until(&web, |state| state.active == 47).await;
+    // It looks again ten times a second; what it slept between two looks is counted by the kernel, not by a clock.
+    let before = switches(&proxy);
+    soon(async {
+        while switches(&proxy).0 < before.0 + 10 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let after = switches(&proxy);
+    assert!(after.1 - before.1 < 1_000, "it was pushed off the CPU {} times", after.1 - before.1);
+    drop(connections);
+    control.until(&web, |state| state.active == 0).await;
+}
+
+/// How often the workers gave up the CPU, and how often it was taken from them.
+fn switches(proxy: &Proxy) -> (u64, u64) {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", proxy.pid())).unwrap();
+    let mut sum = (0, 0);
+    for task in tasks {
+        let status = std::fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+        if !status.contains("worker-") {
+            continue;
+        }
+        let value = |name: &str| -> u64 {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.trim().parse().unwrap()
+        };
+        sum.0 += value("voluntary_ctxt_switches:");
+        sum.1 += value("nonvoluntary_ctxt_switches:");
+    }
+    sum
+}

@@ -1,0 +1,105 @@
+//! Starting, stopping, being killed.
+
+use rustix::process::Signal;
+use steppe_model::Resource;
+
+use crate::{
+    control::{client, listener},
+    net::{Net, echoed, expect_reset, soon},
+    process::{Proxy, RunDir, run},
+};
+
+#[tokio::test]
+async fn told_to_stop_it_lets_open_connections_end_and_takes_no_new_ones() {
+    let (net, dir) = (Net::new(), RunDir::new());
+    let mut proxy = Proxy::start(&dir, &["--drain-timeout", "1h"]).await;
+    let mut control = proxy.control().await;
+    let endpoint = net.echo_endpoint().await;
+    let at = net.free();
+    let web = Resource::Listener(listener("web", at, &[endpoint.address]));
+    let other = client(&web, net.ip(3));
+    control.upsert(&[web.clone(), client(&web, net.client()), other.clone()]).await;
+    let mut connection = net.dial(at).await.unwrap();
+    let mut others = crate::net::dial_from(net.ip(3), at).await.unwrap();
+    assert_eq!(echoed(&mut connection, b"1").await.unwrap(), b"1");
+    assert_eq!(echoed(&mut others, b"1").await.unwrap(), b"1");
+
+    proxy.signal(Signal::TERM);
+    soon(async { while net.dial(at).await.is_ok() {} }).await;
+    assert!(control.status().await.draining);
+    assert_eq!(echoed(&mut connection, b"2").await.unwrap(), b"2");
+    // Grants can still be revoked, and a listener is not taken any more.
+    control.remove(&other).await;
+    expect_reset(&mut others).await;
+    let late = Resource::Listener(listener("late", net.free(), &[]));
+    assert!(control.upsert_all(&[late]).await[0].1.contains("stopping"));
+    drop(connection);
+    assert!(soon(proxy.exit()).await.success());
+}
+
+#[tokio::test]
+async fn what_is_left_when_the_time_is_over_is_reset() {
+    for twice in [false, true] {
+        let (net, dir) = (Net::new(), RunDir::new());
+        let mut proxy = Proxy::start(&dir, &["--drain-timeout", if twice { "1h" } else { "10ms" }]).await;
+        let mut control = proxy.control().await;
+        let endpoint = net.echo_endpoint().await;
+        let at = net.free();
+        let web = Resource::Listener(listener("web", at, &[endpoint.address]));
+        control.upsert(&[web.clone(), client(&web, net.client())]).await;
+        let mut connection = net.dial(at).await.unwrap();
+        assert_eq!(echoed(&mut connection, b"1").await.unwrap(), b"1");
+        proxy.signal(Signal::TERM);
+        if twice {
+            soon(async { while net.dial(at).await.is_ok() {} }).await;
+            proxy.signal(Signal::INT);
+        }
+        expect_reset(&mut connection).await;
+        assert!(soon(proxy.exit()).await.success());
+    }
+}
+
+#[tokio::test]
+async fn killed_and_started_again_it_serves_what_it_is_told_anew() {
+    let (net, dir) = (Net::new(), RunDir::new());
+    let endpoint = net.echo_endpoint().await;
+    let at = net.free();
+    let web = Resource::Listener(listener("web", at, &[endpoint.address]));
+    for _ in 0..3 {
+        let mut proxy = Proxy::start(&dir, &[]).await;
+        let mut control = proxy.control().await;
+        assert_eq!(control.inventory, []);
+        control.upsert(&[web.clone(), client(&web, net.client())]).await;
+        assert_eq!(echoed(&mut net.dial(at).await.unwrap(), b"1").await.unwrap(), b"1");
+        // Its socket file stays behind.
+        proxy.signal(Signal::KILL);
+        soon(proxy.exit()).await;
+        assert!(dir.socket().exists());
+    }
+}
+
+#[tokio::test]
+async fn a_live_process_keeps_its_socket() {
+    let dir = RunDir::new();
+    let proxy = Proxy::start(&dir, &[]).await;
+    let (code, error) = run(&dir.0, &[]);
+    assert_eq!(code, Some(1));
+    assert!(error.contains("live process"), "{error}");
+    assert!(proxy.control().await.status().await.about.unwrap().synced);
+}
+
+#[test]
+fn bad_flags_end_it_before_it_begins() {
+    let dir = RunDir::new();
+    for flags in
+        [["--workers", "none"], ["--connect-timeout", "1"], ["--drain-timeout", "soon"], ["--colour", "red"]]
+    {
+        let (code, error) = run(&dir.0, &flags);
+        assert_eq!(code, Some(2), "{error}");
+        assert!(error.contains(flags[0]), "{error}");
+    }
+    assert_eq!(std::fs::read_dir(&dir.0).unwrap().count(), 0);
+    let (code, error) = run(&dir.0.join("missing"), &[]);
+    assert_eq!(code, Some(1));
+    assert!(error.contains("directory exists"), "{error}");
+}
