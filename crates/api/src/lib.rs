@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+mod authority;
 mod convert;
 pub mod serve;
 pub mod sync;

@@ -3,7 +3,7 @@
 use std::{convert::Infallible, future::Future};
 
 use tokio::net::UnixListener;
-use tokio_stream::wrappers::UnixListenerStream;
+use tokio_stream::{StreamExt as _, wrappers::UnixListenerStream};
 use tonic::{
     body::Body,
     codegen::{Service, http},
@@ -11,7 +11,7 @@ use tonic::{
     transport::Server,
 };
 
-use crate::DESCRIPTORS;
+use crate::{DESCRIPTORS, authority::Lenient};
 
 /// Bytes in flight on a stream before the reader must catch up: a snapshot should not wait for window updates.
 const WINDOW: u32 = 1 << 20;
@@ -48,6 +48,7 @@ where
     let (Ok(v1), Ok(v1alpha)) = (reflection().build_v1(), reflection().build_v1alpha()) else {
         unreachable!("the descriptor set that the build made is not one");
     };
+    let connections = UnixListenerStream::new(listener).map(|stream| stream.map(Lenient::new));
     Server::builder()
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOW)
@@ -55,6 +56,6 @@ where
         .add_service(health)
         .add_service(v1)
         .add_service(v1alpha)
-        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), shutdown)
+        .serve_with_incoming_shutdown(connections, shutdown)
         .await
 }
