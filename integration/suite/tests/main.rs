@@ -1,3 +1,5 @@
 //! Tests on real parts. They need root; see CONTRIBUTING.md.
 
+mod common;
+mod story;
 mod testbed;
