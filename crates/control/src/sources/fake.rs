@@ -69,25 +69,34 @@ impl Fake {
     ) -> Self {
         let (told, requests) = mpsc::unbounded_channel();
         let task = tokio::spawn(async move {
-            while let Some(client) = clients.next().await {
-                let mut stream = BufReader::new(client.unwrap());
-                let mut line = String::new();
-                if stream.read_line(&mut line).await.unwrap_or(0) == 0 {
-                    continue;
-                }
-                let target = line.split(' ').nth(1).unwrap_or_default().to_owned();
-                loop {
-                    let mut line = String::new();
-                    if stream.read_line(&mut line).await.unwrap_or(0) <= 2 {
-                        break;
+            let (heard, mut asked) = mpsc::unbounded_channel();
+            loop {
+                tokio::select! {
+                    Some(client) = clients.next() => {
+                        let (client, heard) = (BufReader::new(client.unwrap()), heard.clone());
+                        tokio::spawn(async move { heard.send(hear(client).await) });
+                    }
+                    Some((client, target)) = asked.recv() => {
+                        let reply = answers(&target);
+                        let _ = told.send(target);
+                        tokio::spawn(send(client, reply, told.clone()));
                     }
                 }
-                let reply = answers(&target);
-                let _ = told.send(target);
-                tokio::spawn(send(stream, reply, told.clone()));
             }
         });
         Self { task: task.abort_handle(), requests }
+    }
+}
+
+/// Reads a request and gives its target.
+async fn hear<S: AsyncRead + AsyncWrite + Unpin>(mut client: BufReader<S>) -> (BufReader<S>, String) {
+    let mut target = None;
+    loop {
+        let mut line = String::new();
+        if client.read_line(&mut line).await.unwrap_or(0) <= 2 {
+            return (client, target.unwrap_or_default());
+        }
+        target = target.or_else(|| line.split(' ').nth(1).map(str::to_owned));
     }
 }
 

@@ -256,7 +256,9 @@ async fn more_services_than_connections_take_turns() {
     let few = names(&many[..CONNECTIONS - 1]);
     let answers = |target: &str| match target {
         "/v1/agent/self" => Reply::ok([], SELF),
-        target if target.contains("wait=") && !target.contains("wait=1") && !target.contains("wait=2000") => Reply::Never,
+        target if target.contains("wait=") && !target.contains("wait=1") && !target.contains("wait=2000") => {
+            Reply::Never
+        }
         target if target.starts_with("/v1/catalog") => node("1"),
         _ => Reply::ok(["X-Consul-Index: 8"], "[]"),
     };
