@@ -25,17 +25,16 @@ const PATIENCE: u32 = 5;
 enum Fault {
     /// The endpoint's: the next one may do better.
     Endpoint(Errno),
-    /// This host's: it is short of descriptors, ports or memory, and no endpoint would do better.
+    /// This host's: it is short of descriptors or memory, and no endpoint would do better.
     Host(Errno),
 }
 
 impl Fault {
-    /// connect(2) and socket(2) say what each means.
+    /// connect(2) and socket(2) say what each means. EADDRNOTAVAIL counts against the endpoint: the ports of this host towards that
+    /// one address are used up, and another address has as many again.
     fn of(errno: Errno) -> Self {
         match errno {
-            Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::ADDRNOTAVAIL => {
-                Self::Host(errno)
-            }
+            Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM => Self::Host(errno),
             _ => Self::Endpoint(errno),
         }
     }

@@ -123,3 +123,14 @@ impl Connection {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_connection_is_small() {
+        // Ten thousand of them are to cost at most 5 MB, with the slab's spare half.
+        assert!(size_of::<Connection>() <= 250, "{} bytes", size_of::<Connection>());
+    }
+}

@@ -7,6 +7,7 @@ mod balancing;
 mod bytes;
 mod control;
 mod desired;
+mod dnat;
 mod grants;
 mod limits;
 mod lives;
