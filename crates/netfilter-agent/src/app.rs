@@ -60,7 +60,7 @@ fn start(
     failures: mpsc::Sender<anyhow::Error>,
 ) -> Result<Shared, Error> {
     let began = Instant::now();
-    let mut host = Host::open(addresses)?;
+    let mut host = Host::open(addresses).map_err(Error::links("asked for"))?;
     host.ensure()?;
     let (kernel, state) = Kernel::open(addresses, config.table_owner)?;
     let events = Events::open().map_err(Error::links("watched"))?;
@@ -117,7 +117,7 @@ fn restore(mut monitor: Monitor, firewall: &Shared) -> io::Result<()> {
 
 fn purge(addresses: Addresses) -> Result<(), Error> {
     kernel::purge()?;
-    Host::open(addresses)?.remove()?;
+    Host::open(addresses).map_err(Error::links("asked for"))?.remove()?;
     info!("removed: tables, listener address and route");
     Ok(())
 }

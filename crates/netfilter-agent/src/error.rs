@@ -11,7 +11,7 @@ use crate::host::HostError;
 pub(crate) enum Error {
     /// No CAP_NET_ADMIN.
     #[error(
-        "the kernel does not let this process change nftables: CAP_NET_ADMIN is missing; start it as root, or give the file \
+        "the kernel does not let this process change nftables and links: CAP_NET_ADMIN is missing; start it as root, or give the file \
          the capability (setcap cap_net_admin+ep …/steppe-netfilter-agent)"
     )]
     NotPermitted,
@@ -37,7 +37,7 @@ pub(crate) enum Error {
         source: io::Error,
     },
     /// Links can't be seen.
-    #[error("the bridges' ports could not be {doing}")]
+    #[error("this host's links could not be {doing}")]
     Links {
         /// Such as "listed".
         doing: &'static str,
@@ -58,9 +58,12 @@ impl Error {
         }
     }
 
-    /// A failure of the routing socket.
+    /// A failure of the routing socket; EPERM is explained.
     pub(crate) fn links(doing: &'static str) -> impl Fn(io::Error) -> Self {
-        move |source| Self::Links { doing, source }
+        move |source| match source.kind() {
+            io::ErrorKind::PermissionDenied => Self::NotPermitted,
+            _ => Self::Links { doing, source },
+        }
     }
 
     /// A part of the ruleset that the kernel refused.

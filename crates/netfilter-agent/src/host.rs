@@ -55,18 +55,15 @@ pub(crate) enum HostError {
         "{cidr} is routed already, and not as `unreachable`: choose another --service-cidr, or remove that route"
     )]
     Routed { cidr: crate::ruleset::Cidr },
-    /// No socket.
-    #[error("a routing socket could not be opened")]
-    Socket(#[source] io::Error),
 }
 
 impl Host {
     /// Opens the socket.
     ///
     /// # Errors
-    /// [`HostError::Socket`].
-    pub(crate) fn open(addresses: Addresses) -> Result<Self, HostError> {
-        Ok(Self { socket: Socket::open(ROUTE).map_err(HostError::Socket)?, addresses })
+    /// The system's.
+    pub(crate) fn open(addresses: Addresses) -> io::Result<Self> {
+        Ok(Self { socket: Socket::open(ROUTE)?, addresses })
     }
 
     /// Puts the route and the address where they are missing. Gives whether anything was.

@@ -42,9 +42,12 @@ pub(super) struct Link {
     pub(super) name: IfName,
     pub(super) kind: LinkKind,
     pub(super) master: Option<u32>,
-    /// The other end of a veth: its index, in the namespace with this id (`None`: in this one).
-    pub(super) peer: Option<(u32, Option<u32>)>,
+    /// The other end of a veth.
+    pub(super) peer: Option<Peer>,
 }
+
+/// An interface index, in the namespace with this id (`None`: in this one).
+type Peer = (u32, Option<u32>);
 
 /// The kinds that matter here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,7 +72,11 @@ pub(super) fn read_link(message: Message<'_>) -> Option<Link> {
         name: IfName::new(attrs.text(IFLA_IFNAME)?)?,
         kind,
         master: attrs.ne32(IFLA_MASTER),
-        peer: attrs.ne32(IFLA_LINK).map(|index| (index, attrs.ne32(IFLA_LINK_NETNSID))),
+        // 0 while the pair is being deleted.
+        peer: attrs
+            .ne32(IFLA_LINK)
+            .filter(|index| *index != 0)
+            .map(|index| (index, attrs.ne32(IFLA_LINK_NETNSID))),
     })
 }
 
@@ -124,9 +131,17 @@ impl Query {
         let bridge = link.master?;
         let mut seen = Seen { ifindex: link.ifindex, name: link.name, bridge, mac: None, ips: Vec::new() };
         // An end that is moving from one namespace to another can't be found for a moment; it is looked at again.
-        if let Some((index, namespace)) = link.peer {
-            seen.mac = self.mac(index, namespace).unwrap_or(None);
-            seen.ips = self.addresses(index, namespace).unwrap_or_default();
+        if let Some(peer) = link.peer
+            && let Ok(Some(mac)) = self.mac(link.ifindex, peer)
+        {
+            seen.mac = Some(mac);
+            let ips = self.addresses(peer).unwrap_or_default();
+            // Still the same end: its index there may be another interface's by now.
+            if let Ok(Some(same)) = self.mac(link.ifindex, peer)
+                && same == mac
+            {
+                seen.ips = ips;
+            }
         }
         Some(seen)
     }
@@ -138,7 +153,8 @@ impl Query {
         self.0.ask(&request, read_link).ok()?.pop()
     }
 
-    fn mac(&mut self, index: u32, namespace: Option<u32>) -> io::Result<Option<Mac>> {
+    /// The hardware address of the other end of `port`, if that is what is found there.
+    fn mac(&mut self, port: u32, (index, namespace): Peer) -> io::Result<Option<Mac>> {
         let mut request = self.0.request();
         request.add(GET_LINK, ACK, &link_fixed(index), |attrs| {
             if let Some(namespace) = namespace {
@@ -146,12 +162,14 @@ impl Query {
             }
         });
         let macs = self.0.ask(&request, |message| {
-            message.attributes(LINK_FIXED).get(IFLA_ADDRESS)?.try_into().ok().map(Mac)
+            let attrs = message.attributes(LINK_FIXED);
+            let mac = attrs.get(IFLA_ADDRESS)?.try_into().ok().map(Mac)?;
+            (attrs.ne32(IFLA_LINK) == Some(port)).then_some(mac)
         })?;
         Ok(macs.into_iter().next())
     }
 
-    fn addresses(&mut self, index: u32, namespace: Option<u32>) -> io::Result<Vec<Ipv4Addr>> {
+    fn addresses(&mut self, (index, namespace): Peer) -> io::Result<Vec<Ipv4Addr>> {
         let mut fixed = [0; ADDRESS_FIXED];
         fixed[0] = AF_INET;
         fixed[4..8].copy_from_slice(&index.to_ne_bytes());

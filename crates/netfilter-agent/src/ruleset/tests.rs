@@ -1,1 +1,72 @@
+use super::*;
 
+fn addresses() -> Addresses {
+    Addresses { services: "247.0.0.0/8".parse().unwrap(), listener: "169.254.77.54".parse().unwrap() }
+}
+
+/// `tests/ruleset.nft` is what nft lists; the kernel tests compare it with the kernel's.
+#[test]
+fn the_rules_are_those_of_the_listing() {
+    let listing = include_str!("../../tests/ruleset.nft");
+    let lines: Vec<&str> = listing.lines().map(str::trim).collect();
+    for chain in chains(addresses()) {
+        let head = format!("chain {} {{", chain.name);
+        let start = lines.iter().position(|line| *line == head).unwrap_or_else(|| panic!("no {head}"));
+        let listed: Vec<_> = lines[start + 1..]
+            .iter()
+            .take_while(|line| **line != "}")
+            .filter(|line| !line.starts_with("type "))
+            .collect();
+        let words: Vec<_> = chain.rules.iter().map(|rule| &rule.words).collect();
+        assert_eq!(words, listed, "{}", chain.name);
+    }
+    for set in SETS {
+        let kind = if set.data.is_empty() { "set" } else { "map" };
+        assert!(lines.contains(&&*format!("{kind} {} {{", set.text)), "{}", set.text);
+    }
+}
+
+#[test]
+fn chains_go_only_to_earlier_ones() {
+    let mut known = Vec::new();
+    for chain in chains(addresses()) {
+        for step in chain.rules.iter().flat_map(|rule| &rule.steps) {
+            if let Expression::Verdict(Verdict::Goto(target)) = step {
+                assert!(known.contains(&(chain.family, *target)), "{} goes to {target}", chain.name);
+            }
+        }
+        known.push((chain.family, chain.name));
+    }
+}
+
+#[test]
+fn lookups_stay_in_their_table() {
+    for chain in chains(addresses()) {
+        for step in chain.rules.iter().flat_map(|rule| &rule.steps) {
+            if let Expression::In(set, _) | Expression::NotIn(set, _) | Expression::Map(set, ..) = step {
+                assert_eq!(set.set().family, chain.family, "{}", chain.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_stamp_follows_the_configuration_and_fits_a_comment() {
+    let other = Addresses { services: "247.0.0.0/9".parse().unwrap(), ..addresses() };
+    assert_eq!(stamp(addresses()), stamp(addresses()));
+    assert_ne!(stamp(addresses()), stamp(other));
+    assert!(stamp(addresses()).len() < 128);
+}
+
+#[test]
+fn ranges_are_read_and_hold_their_addresses() {
+    let cidr: Cidr = "247.0.0.0/8".parse().unwrap();
+    assert!(cidr.contains("247.255.255.255".parse().unwrap()));
+    assert!(!cidr.contains("246.255.255.255".parse().unwrap()));
+    let single: Cidr = "10.0.0.1/32".parse().unwrap();
+    assert!(single.contains("10.0.0.1".parse().unwrap()) && !single.contains("10.0.0.2".parse().unwrap()));
+    for text in ["", "247.0.0.0", "247.0.0.0/0", "247.0.0.0/33", "a/8"] {
+        assert_eq!(text.parse::<Cidr>(), Err(InvalidCidr::Malformed), "{text}");
+    }
+    assert_eq!("247.1.0.0/8".parse::<Cidr>(), Err(InvalidCidr::NotTheFirst(cidr)));
+}

@@ -58,10 +58,12 @@ mod tests {
             let port = VirtualPort::new(if tcp { Protocol::Tcp } else { Protocol::Udp }, number);
             let vip = Ipv4Addr::from_bits(vip);
             let grant = Grant { workload: WorkloadId::new(&workload), vip, port };
-            prop_assert_eq!(read(&grant.id()), Named::Grant(&workload, vip, port));
+            let id = grant.id();
+            prop_assert_eq!(read(&id), Named::Grant(&workload, vip, port));
             let service = steppe_model::ServiceKey { user: None, name: "web".parse().unwrap(), tag: None };
             let port_of = ServicePort { service, vip, port, listener: "10.0.0.1:1".parse().unwrap() };
-            prop_assert_eq!(read(&port_of.id()), Named::ServicePort(vip, port));
+            let id = port_of.id();
+            prop_assert_eq!(read(&id), Named::ServicePort(vip, port));
         }
     }
 

@@ -1,0 +1,113 @@
+//! The agent's next life takes over what the last one left.
+
+use std::io::ErrorKind;
+
+use steppe_api::v1::Protocol;
+
+use crate::{
+    agent::{self, Agent},
+    control::{Control, block_on, grant, service_port, workload},
+    net::{Host, LISTENER},
+};
+
+fn killed_and_started_again(flags: &[&str]) {
+    let host = Host::new();
+    let agent = Agent::start(&host, flags);
+    let (stays, goes) = (host.container(2), host.container(3));
+    let listener = host.net.listen(LISTENER);
+    let port = listener.local_addr().unwrap().port();
+    let resources = block_on(async {
+        let mut control = Control::connect(&agent).await;
+        let mut resources = vec![service_port(Protocol::Tcp, 80, port), service_port(Protocol::Tcp, 0, port)];
+        for container in [&stays, &goes] {
+            control.port_of(container).await;
+            resources.push(workload(&host, container));
+            resources.push(grant(container, Protocol::Tcp, 80));
+            resources.push(grant(container, Protocol::Tcp, 0));
+        }
+        assert_eq!(control.snapshot(resources.clone()).await, []);
+        resources
+    });
+    stays.net.dial("247.1.2.3:80").unwrap();
+    let dir = agent.kill();
+    // Nothing is missing while it is away.
+    stays.net.dial("247.1.2.3:80").unwrap();
+    host.remove_port(&goes);
+    let newcomer = host.container(3);
+    let agent = Agent::start_in(&host, flags, dir);
+    assert_eq!(newcomer.net.dial_in_vain("247.1.2.3:80"), ErrorKind::TimedOut);
+    block_on(async {
+        let mut control = Control::connect(&agent).await;
+        let mut found: Vec<_> = control.inventory.clone();
+        let mut left: Vec<_> = resources.into_iter().filter(|r| !r.id.starts_with(&goes.port)).collect();
+        found.sort_by(|a, b| a.id.cmp(&b.id));
+        left.sort_by(|a, b| a.id.cmp(&b.id));
+        assert_eq!(found, left);
+        let exact = control.grants().await.into_iter().find(|state| state.id.ends_with(":80/tcp")).unwrap();
+        assert!(exact.packets_total >= 4, "the counters go on: {exact:?}");
+        let before = control.status().await.transactions_total;
+        assert_eq!(control.snapshot(left).await, []);
+        assert_eq!(control.status().await.transactions_total, before, "there was nothing to change");
+    });
+    stays.net.dial("247.1.2.3:80").unwrap();
+    agent.stop();
+    stays.net.dial("247.1.2.3:80").unwrap();
+    assert!(agent::run(&host, &["--purge"]).status.success());
+    assert_eq!(host.net.nft("list ruleset"), "");
+    assert_eq!(host.net.ip("route show type unreachable"), "");
+    assert!(!host.net.ip("addr show dev lo").contains("169.254"));
+}
+
+#[test]
+fn after_sigkill_with_owned_tables() {
+    killed_and_started_again(&[]);
+}
+
+#[test]
+fn after_sigkill_with_tables_of_nobody() {
+    killed_and_started_again(&["--table-owner", "off"]);
+}
+
+#[test]
+fn another_configuration_keeps_the_elements() {
+    let host = Host::new();
+    let agent = Agent::start(&host, &["--table-owner", "off"]);
+    let container = host.container(2);
+    block_on(async {
+        let mut control = Control::connect(&agent).await;
+        control.port_of(&container).await;
+        let resources = vec![workload(&host, &container), grant(&container, Protocol::Tcp, 80)];
+        assert_eq!(control.snapshot(resources).await, []);
+    });
+    let dir = agent.kill();
+    // Also from tables without an owner to owned ones.
+    let agent = Agent::start_in(&host, &["--service-cidr", "247.0.0.0/9"], dir);
+    block_on(async {
+        let mut control = Control::connect(&agent).await;
+        assert_eq!(control.inventory.len(), 2);
+        assert!(control.status().await.owned);
+    });
+    assert!(host.net.nft("list ruleset").contains("ip daddr 247.0.0.0/9 goto refuse"));
+    let dir = agent.kill();
+    let agent = Agent::start_in(&host, &["--service-cidr", "247.128.0.0/9"], dir);
+    block_on(async {
+        let control = Control::connect(&agent).await;
+        assert_eq!(control.inventory.len(), 1, "a virtual IP outside the range goes");
+    });
+}
+
+/// A unit test compares the same file with the rules as the code writes them.
+#[test]
+fn nft_lists_the_rules_in_the_words_of_the_code() {
+    let host = Host::new();
+    let _agent = Agent::start(&host, &["--table-owner", "off"]);
+    let listing = host.net.nft("-s list ruleset");
+    let stamped = listing.lines().map(|line| match line.split_once("comment \"steppe ") {
+        Some((before, stamp)) => {
+            format!("{before}comment \"steppe STAMP{}", &stamp[stamp.find(' ').unwrap()..])
+        }
+        None => line.to_owned(),
+    });
+    let expected = include_str!("../ruleset.nft");
+    assert_eq!(stamped.collect::<Vec<_>>().join("\n"), expected.trim_end());
+}

@@ -1,0 +1,158 @@
+//! A host with a bridge, and containers, as network namespaces. They go when the values are dropped.
+
+use std::{
+    fs::File,
+    io::{self, BufRead as _, BufReader},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    os::fd::AsFd as _,
+    process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+    thread,
+    time::Duration,
+};
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+/// Where the listeners are (the agent's default).
+pub const LISTENER: Ipv4Addr = Ipv4Addr::new(169, 254, 77, 54);
+/// For what must happen; never waited for in full.
+pub const DEADLINE: Duration = Duration::from_secs(10);
+/// For what must not happen: a dropped packet.
+const SILENCE: Duration = Duration::from_millis(300);
+
+/// A network namespace.
+pub struct Namespace {
+    /// Holds it, and ends when its standard input does: also when the test is killed.
+    holder: Child,
+    file: File,
+}
+
+impl Namespace {
+    pub fn new() -> Self {
+        let mut holder = Command::new("unshare")
+            .args(["--net", "sh", "-c", "echo; exec cat"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("`unshare` of util-linux is needed");
+        let mut line = String::new();
+        let out = holder.stdout.take().unwrap();
+        let read = BufReader::new(out).read_line(&mut line).unwrap();
+        assert!(read > 0, "a network namespace can't be made: these tests need root");
+        let file = File::open(format!("/proc/{}/ns/net", holder.id())).unwrap();
+        let namespace = Self { holder, file };
+        namespace.ip("link set lo up");
+        namespace
+    }
+
+    /// Runs this inside. Sockets and processes that it makes stay inside.
+    pub fn run<T: Send>(&self, inside: impl FnOnce() -> T + Send) -> T {
+        thread::scope(|scope| {
+            let task = scope.spawn(|| {
+                move_into_link_name_space(self.file.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+                inside()
+            });
+            task.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    /// Runs a command inside and gives what it printed.
+    pub fn command(&self, program: &str, args: &str) -> String {
+        let output = self.run(|| Command::new(program).args(args.split(' ')).output());
+        let output = output.unwrap_or_else(|error| panic!("{program} is needed: {error}"));
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{program} {args}: {errors}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    pub fn ip(&self, args: &str) -> String {
+        self.command("ip", args)
+    }
+
+    pub fn nft(&self, args: &str) -> String {
+        self.command("nft", args)
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.holder.id()
+    }
+
+    /// Dials with a deadline.
+    pub fn dial(&self, address: &str) -> io::Result<TcpStream> {
+        let address: SocketAddr = address.parse().unwrap();
+        self.run(|| TcpStream::connect_timeout(&address, DEADLINE))
+    }
+
+    /// Dials where nothing may answer.
+    pub fn dial_in_vain(&self, address: &str) -> io::ErrorKind {
+        let address: SocketAddr = address.parse().unwrap();
+        self.run(|| TcpStream::connect_timeout(&address, SILENCE)).expect_err(&address.to_string()).kind()
+    }
+
+    pub fn listen(&self, address: Ipv4Addr) -> TcpListener {
+        self.run(|| TcpListener::bind((address, 0)).unwrap())
+    }
+
+    pub fn udp(&self, address: Ipv4Addr) -> UdpSocket {
+        let socket = self.run(|| UdpSocket::bind((address, 0)).unwrap());
+        socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        socket
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        drop(self.holder.stdin.take());
+        // It reads the end of its input and exits.
+        let _ = self.holder.wait();
+    }
+}
+
+/// A host: a bridge `br0` with 172.30.0.1/24.
+pub struct Host {
+    pub net: Namespace,
+}
+
+impl Host {
+    pub fn new() -> Self {
+        let net = Namespace::new();
+        net.ip("link add br0 type bridge");
+        net.ip("addr add 172.30.0.1/24 dev br0");
+        net.ip("link set br0 up");
+        Self { net }
+    }
+
+    /// A container on the bridge.
+    pub fn container(&self, last: u8) -> Container {
+        static PORTS: AtomicU32 = AtomicU32::new(1);
+        let container = Container {
+            net: Namespace::new(),
+            port: format!("veth{}", PORTS.fetch_add(1, Ordering::Relaxed)),
+            ip: Ipv4Addr::new(172, 30, 0, last),
+            mac: format!("02:42:ac:1e:00:{last:02x}"),
+        };
+        let Container { net, port, ip, mac } = &container;
+        self.net.ip(&format!("link add {port} type veth peer name eth0 netns {}", net.pid()));
+        self.net.ip(&format!("link set {port} master br0 up"));
+        net.ip(&format!("link set eth0 address {mac}"));
+        net.ip(&format!("addr add {ip}/24 dev eth0"));
+        net.ip("link set eth0 up");
+        net.ip("route add default via 172.30.0.1");
+        container
+    }
+
+    pub fn ifindex(&self, name: &str) -> u32 {
+        self.net.ip(&format!("-o link show {name}")).split(':').next().unwrap().parse().unwrap()
+    }
+
+    pub fn remove_port(&self, container: &Container) {
+        self.net.ip(&format!("link del {}", container.port));
+    }
+}
+
+pub struct Container {
+    pub net: Namespace,
+    pub port: String,
+    pub ip: Ipv4Addr,
+    pub mac: String,
+}
