@@ -22,6 +22,10 @@ const SOCKET_MODE: u32 = 0o660;
 /// A process that does not take our connection for so long is as good as away.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How often an open stream is checked, and how long the answer may take: a stopped process does not close its socket.
+const PING_INTERVAL: Duration = Duration::from_secs(10);
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// A socket that could not be bound, or a peer that is not who it should be.
 #[derive(Debug, Error)]
 pub enum SocketError {
@@ -84,6 +88,8 @@ pub async fn connect(path: &Path, uid: Option<u32>) -> Result<Channel, tonic::tr
     // The URI is required by the API and goes nowhere: the connector decides.
     Endpoint::from_static("http://steppe.invalid")
         .connect_timeout(CONNECT_TIMEOUT)
+        .http2_keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT)
         .connect_with_connector(connector)
         .await
 }
