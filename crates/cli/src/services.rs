@@ -63,11 +63,10 @@ async fn agents(suite: &Suite) -> Agents {
 /// # Errors
 /// When neither control nor the netfilter-agent answers: there is nobody else who knows of services.
 pub(crate) async fn gather(suite: &Suite, rates: bool) -> Result<Services, NobodyAnswers> {
-    let (control, first, grants) = tokio::join!(
-        suite.services(ListServicesRequest {}),
-        agents(suite),
-        suite.grants(steppe_api::v1::ListGrantsRequest::default())
-    );
+    let control = async { tokio::try_join!(suite.services(ListServicesRequest {}), suite.ready_control()) };
+    let (control, first, grants) =
+        tokio::join!(control, agents(suite), suite.grants(steppe_api::v1::ListGrantsRequest::default()));
+    let control = control.map(|(services, _)| services);
     if let (Err(away), Err(_)) = (&control, &first.netfilter) {
         return Err(NobodyAnswers::from(away.clone()));
     }

@@ -47,8 +47,9 @@ struct Address {
 /// # Errors
 /// When neither answers.
 pub(crate) async fn gather(suite: &Suite) -> Result<Workloads, NobodyAnswers> {
-    let away = match suite.workloads(ListWorkloadsRequest {}).await {
-        Ok(answer) => return Ok(Workloads::new(answer.workloads.into_iter().map(planned), Vec::new())),
+    let control = async { tokio::try_join!(suite.workloads(ListWorkloadsRequest {}), suite.ready_control()) };
+    let away = match control.await {
+        Ok((answer, _)) => return Ok(Workloads::new(answer.workloads.into_iter().map(planned), Vec::new())),
         Err(away) => away,
     };
     let answers = tokio::try_join!(

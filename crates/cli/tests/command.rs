@@ -75,6 +75,20 @@ fn explain_without_control_knows_what_is_in_force() {
 }
 
 #[test]
+fn a_control_that_has_not_planned_yet_does_not_deny_what_is_in_force() {
+    let control = Control { unready: true, ..Control::default() };
+    let suite = Suite::new().control(control).netfilter().proxy();
+    assert_eq!(suite.run(&["explain", "api", "web:80"]).code, 0);
+    let Ran { code, stdout, .. } = suite.run(&["explain", "api", "redis"]);
+    assert_eq!(code, 4);
+    has(&stdout, "can't tell: control has not planned yet");
+    has(&suite.run(&["workloads"]).stdout, "note: control has not planned yet");
+    let Ran { code, stdout, .. } = suite.run(&["status"]);
+    assert_eq!(code, 1);
+    has(&stdout, "waits for the first plan\n");
+}
+
+#[test]
 fn services_and_workloads_with_and_without_control() {
     for suite in [whole(), Suite::new().netfilter().proxy()] {
         let services = suite.run(&["services", "--no-rates"]);
@@ -155,7 +169,7 @@ fn a_process_that_hangs_is_waited_for_with_a_deadline() {
 
 #[test]
 fn a_reader_that_goes_is_no_error() {
-    let suite = Suite::new().control(Control { services: 20_000 }).netfilter().proxy();
+    let suite = Suite::new().control(Control { services: 20_000, ..Control::default() }).netfilter().proxy();
     let mut command = suite.command(&["services", "--no-rates"]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     // More than a pipe holds is to come when its reader goes.

@@ -33,6 +33,13 @@ pub enum AwayKind {
     Slow,
     /// It answered with an error, which is given.
     Failed(String),
+    /// It has not planned anything yet in this life: what it would answer says nothing.
+    NotReady {
+        /// What it waits for.
+        waits_for: String,
+        /// What to do about that.
+        fix: String,
+    },
 }
 
 impl Away {
@@ -52,6 +59,7 @@ impl Away {
             AwayKind::Denied => format!("permission denied on {socket}"),
             AwayKind::Slow => format!("no answer on {socket} within {} s", DEADLINE.as_secs()),
             AwayKind::Failed(error) => format!("it answers with an error: {error}"),
+            AwayKind::NotReady { waits_for, .. } => format!("it waits for {waits_for}"),
         }
     }
 
@@ -64,6 +72,7 @@ impl Away {
             AwayKind::Denied => format!("{name} may not be asked"),
             AwayKind::Slow => format!("{name} does not answer"),
             AwayKind::Failed(_) => format!("{name} answers with an error"),
+            AwayKind::NotReady { .. } => format!("{name} has not planned yet"),
         }
     }
 
@@ -72,12 +81,11 @@ impl Away {
     pub fn fix(&self) -> String {
         let name = self.process.name();
         match &self.kind {
-            AwayKind::NoSocket | AwayKind::NobodyListens => {
-                format!(
-                    "start steppe-{name} (systemctl start steppe-{name}, or nomad job run system.hcl); if it runs with \
-                     another --run-dir, name that here too"
-                )
+            AwayKind::NobodyListens => start(name),
+            AwayKind::NoSocket => {
+                format!("{}; if it runs with another --run-dir, name that here too", start(name))
             }
+            AwayKind::NotReady { fix, .. } => fix.clone(),
             AwayKind::Denied => {
                 format!("ask as root, or as a member of the group `steppe` (gid {GROUP_GID})")
             }
@@ -87,6 +95,10 @@ impl Away {
             }
         }
     }
+}
+
+fn start(name: &str) -> String {
+    format!("start steppe-{name} (systemctl start steppe-{name}, or nomad job run system.hcl)")
 }
 
 impl fmt::Display for Away {

@@ -244,7 +244,7 @@ pub(crate) fn deaf_text(sources: &[&SourceStatus]) -> String {
     let one = |source: &&SourceStatus| {
         let state = match source.state() {
             SourceState::Stale => "can't be reached",
-            _ => "has not been listed yet",
+            _ => "has not given its first listing",
         };
         match source.last_error.as_str() {
             "" => format!("{} {state}", source.name),

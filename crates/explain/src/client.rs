@@ -22,7 +22,7 @@ use steppe_api::{
 use steppe_daemon::{Process, RunDir};
 use tonic::{Code, Response, Status, transport::Channel};
 
-use crate::{Answer, Away, AwayKind};
+use crate::{Answer, Away, AwayKind, readiness};
 
 /// How long a process may take to connect and answer one question. A person waits.
 pub const DEADLINE: Duration = Duration::from_secs(2);
@@ -82,6 +82,22 @@ impl Suite {
     #[must_use]
     pub fn new(run_dir: PathBuf) -> Self {
         Self { run_dir: RunDir { run_dir } }
+    }
+
+    /// As [`Self::control_status`], if control has made a plan: before that it answers as if there were nothing, and
+    /// what the agents have in force is the better answer.
+    ///
+    /// # Errors
+    /// [`Away`], also when control has not planned yet.
+    pub async fn ready_control(&self) -> Answer<ControlStatus> {
+        let status = self.control_status(GetControlStatusRequest {}).await?;
+        match readiness::readiness(&status) {
+            Ok(()) => Ok(status),
+            Err(kind) => {
+                let process = Process::Control;
+                Err(Away { process, socket: self.run_dir.socket(process), kind })
+            }
+        }
     }
 
     async fn ask<T>(

@@ -1,9 +1,9 @@
 //! What [`judge`](crate::judge) decides from: the answers, as the processes gave them.
 
 use steppe_api::v1::{
-    ControlStatus, GetControlStatusRequest, GetPairRequest, GrantState, ListGrantsRequest,
-    ListListenersRequest, ListNetfilterWorkloadsRequest, ListServicePortsRequest, ListenerState, Pair,
-    ServicePort, VipState, WorkloadState,
+    ControlStatus, GetPairRequest, GrantState, ListGrantsRequest, ListListenersRequest,
+    ListNetfilterWorkloadsRequest, ListServicePortsRequest, ListenerState, Pair, ServicePort, VipState,
+    WorkloadState,
 };
 
 use crate::{Answer, Suite};
@@ -56,8 +56,7 @@ pub struct Facts {
 pub async fn gather(suite: &Suite, query: Query) -> Facts {
     let asked = GetPairRequest { workload: query.workload.clone(), service: query.service.clone() };
     let control = async {
-        let (pair, status) =
-            tokio::try_join!(suite.pair(asked), suite.control_status(GetControlStatusRequest {}))?;
+        let (pair, status) = tokio::try_join!(suite.pair(asked), suite.ready_control())?;
         Ok(Plan { pair, status })
     };
     let netfilter = async {

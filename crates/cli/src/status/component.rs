@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use steppe_api::v1::{About, AgentState, AgentStatus};
-use steppe_explain::{Answer, Away, age, clean};
+use steppe_explain::{Answer, Away, AwayKind, age, clean};
 
 /// An agent that takes longer than this to put a change in force is worth a look.
 const LATE_MS: u64 = 1000;
@@ -37,9 +37,12 @@ fn effect(name: &str) -> &'static str {
 }
 
 impl Component {
-    /// control, by its own word.
-    pub(super) fn control(answer: &Answer<Option<About>>) -> Self {
+    /// control, by its own word. `unready` is why it has not planned yet.
+    pub(super) fn control(answer: &Answer<Option<About>>, unready: Option<AwayKind>) -> Self {
         let mut row = Self::own_word("control", answer);
+        if let Some(AwayKind::NotReady { waits_for, fix }) = unready {
+            row.is_not_well(format!("waits for {}", clean(&waits_for)), Some(fix));
+        }
         // control puts nothing in force itself.
         row.in_force_version = None;
         row

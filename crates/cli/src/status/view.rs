@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use steppe_api::v1::SourceState;
-use steppe_explain::{Answer, Paint, Style, age, clean};
+use steppe_explain::{Answer, Paint, Style, age, clean, readiness};
 
 use super::{Answers, Counts, Ignored, Source, Status, component::Component};
 use crate::table::{Cell, Table};
@@ -21,7 +21,7 @@ impl From<Answers> for Status {
             answers.control.as_ref().map(|control| control.about.clone()).map_err(Clone::clone);
         let draining = answers.proxy.as_ref().is_ok_and(|proxy| proxy.draining);
         let mut components = vec![
-            Component::control(&control),
+            Component::control(&control, seen.and_then(|control| readiness(control).err())),
             Component::agent(
                 "proxy",
                 &proxy,

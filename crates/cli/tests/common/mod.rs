@@ -146,6 +146,8 @@ const VIP: &str = "247.12.8.41";
 pub struct Control {
     /// How many services it lists.
     pub services: usize,
+    /// It has not planned yet, and knows of nothing.
+    pub unready: bool,
 }
 
 impl Control {
@@ -210,8 +212,9 @@ impl control_server::Control for Control {
             state: SourceState::Live.into(),
             ..SourceStatus::default()
         };
+        let about = about().map(|about| About { synced: !self.unready, ..about });
         Ok(Response::new(ControlStatus {
-            about: about(),
+            about,
             node: "n17".into(),
             agents: vec![agent("proxy"), agent("netfilter-agent")],
             sources: vec![docker],
@@ -235,6 +238,10 @@ impl control_server::Control for Control {
 
     async fn get_pair(&self, request: Request<GetPairRequest>) -> Reply<Pair> {
         let asked = request.into_inner();
+        if self.unready {
+            let workload = Some(WorkloadInfo { grants: Vec::new(), ..self.workload() });
+            return Ok(Response::new(Pair { workload, asked: Some(web()), ..Pair::default() }));
+        }
         let pair = match (&*asked.workload, &*asked.service) {
             ("api", "web:80" | "web") => Pair {
                 workload: Some(self.workload()),

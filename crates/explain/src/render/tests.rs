@@ -47,7 +47,7 @@ NO  api 3f2a19c0 (172.26.64.9, alice) -> alice/web:80: the proxy is down
  ok    address   172.26.64.9 on docker0, port veth1a2b3c4
  ok    rule      172.26.64.9 -> 169.254.77.54:17007, 214 hits
  FAIL  listener  proxy is down: nobody listens on /run/steppe/proxy.sock
- fix             start steppe-proxy (systemctl start steppe-proxy, or nomad job run system.hcl); if it runs with another --run-dir, name that here too
+ fix             start steppe-proxy (systemctl start steppe-proxy, or nomad job run system.hcl)
  ok    endpoint  10.0.0.5:24011 passing | 10.0.0.6:22790 CRITICAL \"HTTP 503\"
 "
     );

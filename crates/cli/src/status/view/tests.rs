@@ -101,6 +101,20 @@ fn all_well_has_nothing_next() {
 }
 
 #[test]
+fn control_that_has_not_planned_yet_is_not_well() {
+    let mut answers = answers();
+    let control = answers.control.as_mut().unwrap();
+    control.about.as_mut().unwrap().synced = false;
+    control.sources[1].state = SourceState::Starting.into();
+    let text = Status::from(answers).render(Paint::Plain);
+    assert!(
+        text.contains("-         waits for its sources: consul has not given its first listing"),
+        "{text}"
+    );
+    assert!(text.contains("next: see that consul answers steppe-control"), "{text}");
+}
+
+#[test]
 fn rejections_are_listed() {
     let mut answers = answers();
     let control = answers.control.as_mut().unwrap();
