@@ -319,9 +319,24 @@ impl Planner {
     }
 
     /// All input that is left out.
-    pub fn ignored(&self) -> impl Iterator<Item = &Ignored> {
+    pub fn ignored(&self) -> impl Iterator<Item = Ignored> {
         let of_workloads = self.workloads.values().flat_map(|workload| &workload.ignored);
-        of_workloads.chain(self.ignored.values().flatten())
+        let malformed = of_workloads.chain(self.ignored.values().flatten()).cloned();
+        malformed.chain(self.asking.iter().filter_map(|instance| self.speaks_for_nobody(instance)))
+    }
+
+    /// A registration that asks for something, and that no container of this host has.
+    fn speaks_for_nobody(&self, instance: &Instance) -> Option<Ignored> {
+        if !self.containers_of(instance).is_empty() {
+            return None;
+        }
+        let asked: Vec<_> = connect_to_tags(instance).collect();
+        Some(Ignored::new(
+            &format!("tag of Consul service {}", instance.id),
+            format!("connect_to={}", asked.join(",")),
+            "no container of this host has the registered address and port: register the container's own address, \
+             or a port that it publishes",
+        ))
     }
 
     /// Plans again what was touched, and tells what changed.

@@ -33,7 +33,7 @@ pub fn status(core: &Core, now: Instant) -> v1::ControlStatus {
         workloads_without_address: without_address.count() as u64,
         services: services.len() as u64,
         services_empty: services.values().filter(|service| service.empty_since.is_some()).count() as u64,
-        ignored: core.planner.ignored().map(ignored).collect(),
+        ignored: core.planner.ignored().map(|left_out| ignored(&left_out)).collect(),
     }
 }
 

@@ -231,6 +231,19 @@ fn a_dead_allocations_registration_is_not_the_next_containers() {
 }
 
 #[test]
+fn a_registration_that_no_container_has_is_named_until_one_has() {
+    let mut planner = planner();
+    let tagged = instance(NODE, "api-1", "172.17.0.1", 9, &["connect_to=web:80"]);
+    settle(&mut planner, vec![Observation::Registrations { node: NODE.into(), instances: vec![tagged] }]);
+    assert_eq!(
+        planner.ignored().map(|ignored| ignored.origin).collect::<Vec<_>>(),
+        ["tag of Consul service api-1".into()]
+    );
+    settle(&mut planner, vec![Observation::Containers(vec![container(1, &[])])]);
+    assert_eq!(planner.ignored().count(), 0);
+}
+
+#[test]
 fn users_have_services_of_their_own() {
     let mut planner = planner();
     planner.observe_port(PortChange::Listed((1..=6).map(port).collect()));

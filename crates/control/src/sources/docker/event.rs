@@ -27,8 +27,12 @@ pub(super) fn filters() -> HashMap<String, Vec<String>> {
 pub(super) enum Event {
     /// A container was made; it has no address yet.
     Created { id: Arc<str>, name: Arc<str>, labels: BTreeMap<String, String> },
-    /// A container's process runs, ended, or something else about it changed.
-    Changed { id: Arc<str>, ended: bool },
+    /// A container's process runs.
+    Started { id: Arc<str> },
+    /// A container's process has ended.
+    Ended { id: Arc<str> },
+    /// Something else about a container has changed.
+    Changed { id: Arc<str> },
     /// A container is gone for good.
     Destroyed { id: Arc<str> },
     /// A container has got an address on a network.
@@ -57,9 +61,10 @@ impl Event {
                     Some(Self::Created { id, name: name_without_slash(&name).into(), labels })
                 }
                 "destroy" => Some(Self::Destroyed { id }),
-                "die" => Some(Self::Changed { id, ended: true }),
-                "start" | "rename" => Some(Self::Changed { id, ended: false }),
-                other if other.starts_with("health_status") => Some(Self::Changed { id, ended: false }),
+                "start" => Some(Self::Started { id }),
+                "die" => Some(Self::Ended { id }),
+                "rename" => Some(Self::Changed { id }),
+                other if other.starts_with("health_status") => Some(Self::Changed { id }),
                 _ => None,
             },
             EventMessageTypeEnum::NETWORK => {
@@ -101,7 +106,7 @@ mod tests {
         );
         assert_eq!(connected, Some(Event::Connected { network: "n1".into(), id: "c1".into() }));
         let health = r#"{"Type":"container","Action":"health_status: unhealthy","Actor":{"ID":"c1"}}"#;
-        assert_eq!(read(health), Some(Event::Changed { id: "c1".into(), ended: false }));
+        assert_eq!(read(health), Some(Event::Changed { id: "c1".into() }));
     }
 
     #[test]

@@ -33,6 +33,8 @@ struct Entry {
     published: Vec<PublishedPort>,
     health: Health,
     phase: Phase,
+    /// Its process has ended and no start was announced since. Docker says so some 100 ms before its list does.
+    ended: bool,
     /// The oldest state of the bridge ports that an attachment was asked for with.
     ports_known: u64,
     /// It was told as a fact that has not been taken back.
@@ -68,10 +70,19 @@ impl Ledger {
                 self.containers.entry(id).or_insert_with(|| Entry::new(name, labels));
                 None
             }
-            Event::Changed { id, ended } => {
-                if let Some(entry) = self.containers.get_mut(&id).filter(|_| ended) {
-                    entry.phase = Phase::Stopped;
+            Event::Started { id } => {
+                if let Some(entry) = self.containers.get_mut(&id) {
+                    entry.ended = false;
                 }
+                questions.list.insert(id);
+                None
+            }
+            Event::Ended { id } => {
+                let entry = self.containers.get_mut(&id)?;
+                entry.ended = true;
+                entry.stop().then_some(Observation::ContainerGone(id))
+            }
+            Event::Changed { id } => {
                 questions.list.insert(id);
                 None
             }
@@ -84,8 +95,11 @@ impl Ledger {
                 entry.told.then_some(Observation::ContainerGone(id))
             }
             Event::Connected { network, id } => {
-                if !self.containers.contains_key(&id) {
-                    questions.list.insert(id.clone());
+                match self.containers.get_mut(&id) {
+                    Some(entry) => entry.ended = false,
+                    None => {
+                        questions.list.insert(id.clone());
+                    }
                 }
                 questions.disconnected.remove(&(network.clone(), id.clone()));
                 questions.inspect.entry(network).or_default().insert(id);
@@ -98,14 +112,11 @@ impl Ledger {
                 questions.disconnected.insert((network.clone(), id.clone()));
                 let entry = self.containers.get_mut(&id)?;
                 entry.attachments.remove(&network)?;
-                let told = entry.told;
                 if entry.phase == Phase::Starting && entry.attachments.is_empty() {
                     // Its start has failed.
-                    entry.phase = Phase::Stopped;
-                    entry.told = false;
-                    return told.then_some(Observation::ContainerGone(id));
+                    return entry.stop().then_some(Observation::ContainerGone(id));
                 }
-                told.then(|| Observation::Container(entry.fact(&id)))
+                entry.told.then(|| Observation::Container(entry.fact(&id)))
             }
             Event::NetworkDestroyed { network } => {
                 self.bridges.remove(&network);
@@ -199,11 +210,7 @@ impl Ledger {
             let id = listed.id.clone();
             let entry = self.update(listed, questions, ports_known);
             match entry.phase {
-                Phase::Stopped if entry.told => {
-                    entry.told = false;
-                    facts.push(Observation::ContainerGone(id));
-                }
-                Phase::Stopped => {}
+                Phase::Stopped => facts.extend(entry.stop().then_some(Observation::ContainerGone(id))),
                 Phase::Starting | Phase::Running => facts.push(Observation::Container(entry.tell(&id))),
             }
         }
@@ -224,7 +231,9 @@ impl Ledger {
             let id = listed.id.clone();
             let entry = self.update(listed, &Questions::default(), ports_known);
             match entry.phase {
-                Phase::Stopped => entry.told = false,
+                Phase::Stopped => {
+                    entry.stop();
+                }
                 Phase::Starting | Phase::Running => all.push(entry.tell(&id)),
             }
         }
@@ -239,12 +248,10 @@ impl Ledger {
             .or_insert_with(|| Entry::new("".into(), BTreeMap::new()));
         entry.name = listed.name;
         entry.labels = listed.labels;
-        if !listed.running {
+        if !listed.running || entry.ended {
             // Docker's list knows of a container's start only once it has started.
             if entry.phase != Phase::Starting {
                 entry.phase = Phase::Stopped;
-                entry.attachments.clear();
-                entry.published.clear();
             }
             return entry;
         }
@@ -290,9 +297,18 @@ impl Entry {
             published: Vec::new(),
             health: Health::Critical("not started yet".into()),
             phase: Phase::Stopped,
+            ended: false,
             ports_known: 0,
             told: false,
         }
+    }
+
+    /// It has no process; says whether that is to be told.
+    fn stop(&mut self) -> bool {
+        self.phase = Phase::Stopped;
+        self.attachments.clear();
+        self.published.clear();
+        std::mem::take(&mut self.told)
     }
 
     fn tell(&mut self, id: &ContainerId) -> Container {

@@ -224,10 +224,11 @@ fn with_version(docker: Docker) -> Docker {
     })
 }
 
-/// The events from now on. The request goes out with the first poll, so Docker is told what "now" is.
+/// The events from now on: the request goes out with the first poll, so Docker is told what "now" is. The last second
+/// comes again, as Docker's list can be that much behind its events.
 fn subscribe(docker: &Docker) -> BoxStream<'static, Result<EventMessage, DockerError>> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let since = format!("{}.{:09}", now.as_secs(), now.subsec_nanos());
+    let since = format!("{}.{:09}", now.as_secs().saturating_sub(1), now.subsec_nanos());
     let options = EventsOptionsBuilder::new().since(&since).filters(&event::filters()).build();
     docker.events(Some(options)).boxed()
 }

@@ -43,8 +43,16 @@ fn disconnected(network: &str, id: &str) -> Event {
     Event::Disconnected { network: network.into(), id: id.into() }
 }
 
-fn changed(id: &str, ended: bool) -> Event {
-    Event::Changed { id: id.into(), ended }
+fn changed(id: &str) -> Event {
+    Event::Changed { id: id.into() }
+}
+
+fn started(id: &str) -> Event {
+    Event::Started { id: id.into() }
+}
+
+fn ended(id: &str) -> Event {
+    Event::Ended { id: id.into() }
 }
 
 /// Takes the events in as one batch and says what was said at once, and what is asked.
@@ -89,11 +97,11 @@ fn a_container_is_told_before_it_starts() {
     assert!(matches!(&fact.health, Health::Critical(why) if &**why == "not started yet"));
 
     // Something else asks for the list before Docker has it there.
-    let (_, questions) = batch(&mut ledger, [changed("c", false)]);
+    let (_, questions) = batch(&mut ledger, [changed("c")]);
     let facts = ledger.listed(vec![summary("c", false, &[])], &questions, 8);
     assert_eq!(ips(container(&facts)), [2]);
 
-    let (_, questions) = batch(&mut ledger, [changed("c", false)]);
+    let (_, questions) = batch(&mut ledger, [started("c")]);
     let facts = ledger.listed(vec![summary("c", true, &[("net", 2)])], &questions, 9);
     let fact = container(&facts);
     assert_eq!((ips(fact), &fact.health, fact.ports_known), (vec![2], &Health::Passing, 9));
@@ -112,15 +120,34 @@ fn what_was_created_before_us_is_told_once_its_labels_are_known() {
 }
 
 #[test]
-fn an_end_takes_the_facts_back() {
+fn an_end_takes_the_facts_back_at_once_and_for_good() {
+    let gone = vec![Observation::ContainerGone("c".into())];
     let mut ledger = with_running();
-    let (facts, _) = batch(&mut ledger, [disconnected("net", "c")]);
-    assert!(container(&facts).attachments.is_empty(), "it is said without asking");
-    let (_, questions) = batch(&mut ledger, [changed("c", true)]);
-    let gone = [Observation::ContainerGone("c".into())];
-    assert_eq!(ledger.listed(vec![summary("c", false, &[])], &questions, 2), gone);
-    let (facts, questions) = batch(&mut ledger, [changed("c", false), Event::Destroyed { id: "c".into() }]);
+    assert_eq!(batch(&mut ledger, [ended("c")]).0, gone);
+    assert_eq!(batch(&mut ledger, [disconnected("net", "c")]).0, []);
+    // The list is late.
+    let (_, questions) = batch(&mut ledger, [changed("c")]);
+    assert_eq!(ledger.listed(vec![summary("c", true, &[("net", 2)])], &questions, 2), []);
+    let all = ledger.listed_all(vec![summary("c", true, &[("net", 2)])], 2);
+    assert_eq!(all, Observation::Containers(vec![]));
+    let (facts, questions) = batch(&mut ledger, [started("c"), Event::Destroyed { id: "c".into() }]);
     assert_eq!((facts, questions.list.len()), (vec![], 0), "it was taken back already");
+}
+
+#[test]
+fn a_restart_is_told_from_its_network_again() {
+    let mut ledger = with_running();
+    let (facts, questions) =
+        batch(&mut ledger, [ended("c"), disconnected("net", "c"), connected("net", "c")]);
+    assert_eq!(facts, [Observation::ContainerGone("c".into())]);
+    let asked_for = questions.inspect.values().next().unwrap();
+    let facts = ledger.inspected(&"net".into(), &network(&[("c", 3)]), asked_for, 2);
+    let fact = container(&facts);
+    assert_eq!(ips(fact), [3]);
+    assert!(matches!(fact.health, Health::Critical(_)));
+    let (_, questions) = batch(&mut ledger, [started("c")]);
+    let facts = ledger.listed(vec![summary("c", true, &[("net", 3)])], &questions, 2);
+    assert_eq!(container(&facts).health, Health::Passing);
 }
 
 #[test]
@@ -136,7 +163,7 @@ fn a_failed_start_is_taken_back() {
 #[test]
 fn a_container_that_is_listed_no_more_is_gone() {
     let mut ledger = with_running();
-    let (_, questions) = batch(&mut ledger, [changed("c", false)]);
+    let (_, questions) = batch(&mut ledger, [changed("c")]);
     assert_eq!(ledger.listed(vec![], &questions, 1), [Observation::ContainerGone("c".into())]);
     assert_eq!(ledger.listed_all(vec![], 1), Observation::Containers(vec![]));
 }
@@ -147,7 +174,7 @@ fn an_event_outweighs_a_list_that_is_late() {
     ledger.learn("two".into(), &network(&[]));
     // Connected to a second network and cut off the first, and the list has neither yet.
     let (facts, questions) =
-        batch(&mut ledger, [connected("two", "c"), disconnected("net", "c"), changed("c", false)]);
+        batch(&mut ledger, [connected("two", "c"), disconnected("net", "c"), changed("c")]);
     assert!(container(&facts).attachments.is_empty());
     let asked_for = &questions.inspect[&*Arc::<str>::from("two")];
     let facts = ledger.inspected(&"two".into(), &network(&[("c", 9)]), asked_for, 2);
@@ -196,9 +223,10 @@ fn a_starting_container_is_read_again_by_its_network() {
     assert_eq!(&all.inspect, &questions.inspect);
 }
 
-/// Docker itself, as far as the ledger sees it: which of three containers run, and where they are attached.
+/// Docker itself, as far as the ledger sees it: which of three containers run and where they are attached, and which
+/// have ended but are still in its list as if they ran.
 #[derive(Debug, Default)]
-struct Docker(BTreeMap<u8, BTreeSet<u8>>);
+struct Docker(BTreeMap<u8, BTreeSet<u8>>, BTreeMap<u8, BTreeSet<u8>>);
 
 impl Docker {
     /// Does something, and says which events tell of it.
@@ -207,7 +235,8 @@ impl Docker {
         match (action, self.0.get_mut(&container)) {
             (0, None) => {
                 self.0.insert(container, BTreeSet::from([net]));
-                vec![created(&id), connected(&network, &id), changed(&id, false)]
+                self.1.remove(&container);
+                vec![created(&id), connected(&network, &id), started(&id)]
             }
             (1, Some(on)) => {
                 on.insert(net);
@@ -219,9 +248,16 @@ impl Docker {
             }
             (3, Some(_)) => {
                 self.0.remove(&container);
-                vec![changed(&id, true), Event::Destroyed { id: id.as_str().into() }]
+                vec![ended(&id), Event::Destroyed { id: id.as_str().into() }]
             }
-            _ => vec![changed(&id, false)],
+            (4, Some(_)) => {
+                let on = self.0.remove(&container).unwrap_or_default();
+                let mut events = vec![ended(&id)];
+                events.extend(on.iter().map(|n| disconnected(&format!("n{n}"), &id)));
+                self.1.insert(container, on);
+                events
+            }
+            _ => vec![changed(&id)],
         }
     }
 
@@ -235,7 +271,7 @@ impl Docker {
             facts.extend(ledger.inspected(id, &network, asked_for, 1));
         }
         let mut list = Vec::new();
-        for (c, on) in &self.0 {
+        for (c, on) in self.0.iter().chain(&self.1) {
             let on: Vec<_> = on.iter().map(|n| format!("n{n}")).collect();
             let on: Vec<_> = on.iter().map(|n| (n.as_str(), *c)).collect();
             list.push(summary(&format!("c{c}"), true, &on));
@@ -258,7 +294,7 @@ proptest! {
     /// However events are batched: once all are taken in, the facts say what Docker says.
     #[test]
     fn the_facts_end_where_docker_is(
-        steps in prop::collection::vec((0u8..3, 0u8..3, 0u8..4, any::<bool>()), 0..40),
+        steps in prop::collection::vec((0u8..3, 0u8..3, 0u8..5, any::<bool>()), 0..40),
     ) {
         let mut docker = Docker::default();
         let mut ledger = Ledger::default();
