@@ -21,8 +21,8 @@ pub(crate) struct Case<'a> {
     pub(crate) protocol: i32,
     /// 0 for every port.
     pub(crate) port: u32,
-    /// What is looked for in the plan and in the agents: the grant's protocol and port, else those asked for. A grant for every
-    /// port has a way of its own, also to a port that somebody else's grant names.
+    /// What is looked for in the plan and in the agents: the grant's protocol and port, else those asked for. A grant for
+    /// every port (0) has a rule and a listener of its own, whatever ports other grants name.
     way: (i32, u32),
 }
 
@@ -108,7 +108,7 @@ impl<'a> Case<'a> {
     /// The port of the plan that what was asked comes under.
     pub(crate) fn planned_port(&self) -> Option<&'a GrantedPort> {
         let ports = &self.planned()?.ports;
-        self.closest(ports, |port| (port.protocol, port.port))
+        ports.iter().find(|port| (port.protocol, port.port) == self.way)
     }
 
     /// Instances that what was asked may lead to.
@@ -137,6 +137,12 @@ impl<'a> Case<'a> {
         self.facts.netfilter.as_ref().ok()
     }
 
+    /// Whether the kernel has a workload for one of the addresses; taken for granted when it can't be seen.
+    pub(crate) fn is_bound(&self) -> bool {
+        self.firewall().is_none()
+            || self.workload.attachments.iter().any(|attachment| self.bound(attachment).is_some())
+    }
+
     /// The workload in the kernel's tables.
     pub(crate) fn bound(&self, attachment: &Attachment) -> Option<&'a WorkloadState> {
         let matches = |state: &&WorkloadState| {
@@ -156,27 +162,29 @@ impl<'a> Case<'a> {
 
     fn kernel_grant_of(&self, attachment: &Attachment) -> Option<&'a GrantState> {
         let vip = self.vip();
-        let own = self.firewall()?.grants.iter().filter(|state| {
-            state.grant.as_ref().is_some_and(|grant| grant.workload == attachment.id && grant.vip == vip)
-        });
-        self.closest(own, |state| state.grant.as_ref().map_or((0, 0), |grant| (grant.protocol, grant.port)))
+        self.firewall()?.grants.iter().find(|state| {
+            state.grant.as_ref().is_some_and(|grant| {
+                grant.workload == attachment.id
+                    && grant.vip == vip
+                    && (grant.protocol, grant.port) == self.way
+            })
+        })
     }
 
     /// The kernel's way from what was asked to a listener.
     pub(crate) fn service_port(&self) -> Option<&'a ServicePort> {
         let vip = self.vip();
-        let own = self.firewall()?.service_ports.iter().filter(|port| port.vip == vip);
-        self.closest(own, |port| (port.protocol, port.port))
+        let ports = &self.firewall()?.service_ports;
+        ports.iter().find(|port| port.vip == vip && (port.protocol, port.port) == self.way)
     }
 
     /// The proxy's listener for what was asked.
     pub(crate) fn listener(&self) -> Option<&'a ListenerState> {
-        let listeners = self.facts.proxy.as_ref().ok()?;
-        let own = listeners.iter().filter(|state| {
-            state.listener.as_ref().is_some_and(|listener| listener.service.as_ref() == Some(self.service))
-        });
-        self.closest(own, |state| {
-            state.listener.as_ref().map_or((0, 0), |listener| (listener.protocol, listener.port))
+        self.facts.proxy.as_ref().ok()?.iter().find(|state| {
+            state.listener.as_ref().is_some_and(|listener| {
+                listener.service.as_ref() == Some(self.service)
+                    && (listener.protocol, listener.port) == self.way
+            })
         })
     }
 
@@ -213,25 +221,6 @@ impl<'a> Case<'a> {
         let Answer::Ok(plan) = &self.facts.control else { return Vec::new() };
         deaf(&plan.status.sources)
     }
-
-    /// Of the items that the way comes under, the one that names its port; else the one for every port.
-    fn closest<T>(
-        &self,
-        items: impl IntoIterator<Item = &'a T>,
-        port: impl Fn(&T) -> (i32, u32),
-    ) -> Option<&'a T> {
-        let mut any = None;
-        for item in items {
-            match port(item) {
-                way if way == self.way => return Some(item),
-                (protocol, 0) if protocol == self.way.0 && protocol == i32::from(Protocol::Tcp) => {
-                    any = Some(item);
-                }
-                _ => {}
-            }
-        }
-        any
-    }
 }
 
 /// Of `sources` those whose word is not complete or not fresh.
@@ -257,5 +246,6 @@ pub(crate) fn deaf_text(sources: &[&SourceStatus]) -> String {
 /// What to do so that a source answers again.
 pub(crate) fn deaf_fix(sources: &[&SourceStatus]) -> String {
     let names: Vec<_> = sources.iter().map(|source| source.name.as_str()).collect();
-    format!("see that {} answers steppe-control: `steppe status` shows its last error", names.join(" and "))
+    let verb = if names.len() == 1 { "answers" } else { "answer" };
+    format!("see that {} {verb} steppe-control: `steppe status` shows the last error", names.join(" and "))
 }

@@ -227,7 +227,10 @@ fn a_question_without_a_port_means_the_grants_port() {
 
 #[test]
 fn a_grant_for_every_port_covers_the_one_asked_for() {
-    let mut facts = working();
+    let mut facts = planned(|plan| {
+        plan.pair.grant.as_mut().unwrap().port = 0;
+        service(plan).ports[0].port = 0;
+    });
     let firewall = facts.netfilter.as_mut().unwrap();
     firewall.grants[0].grant.as_mut().unwrap().port = 0;
     firewall.service_ports[0].port = 0;
@@ -239,6 +242,13 @@ fn a_grant_for_every_port_covers_the_one_asked_for() {
 fn a_grant_for_every_port_does_not_use_the_way_of_another_workloads_exact_one() {
     let mut facts = planned(|plan| plan.pair.grant.as_mut().unwrap().port = 0);
     facts.netfilter.as_mut().unwrap().grants[0].grant.as_mut().unwrap().port = 0;
+    assert_eq!(judge(&facts).verdict, Verdict::Broken);
+}
+
+#[test]
+fn an_exact_grant_does_not_use_the_way_of_every_port() {
+    let mut facts = working();
+    facts.netfilter.as_mut().unwrap().service_ports[0].port = 0;
     assert_eq!(judge(&facts).verdict, Verdict::Broken);
 }
 
@@ -364,8 +374,14 @@ fn a_workload_without_an_address_is_broken() {
         workload(plan).attachments.clear();
         workload(plan).problem = "it uses the host's network".into();
     });
-    not_pushed(&mut facts);
+    let firewall = facts.netfilter.as_mut().unwrap();
+    firewall.workloads.clear();
+    firewall.grants.clear();
+    facts.proxy.as_mut().unwrap()[0].clients.clear();
     expect(&facts, Verdict::Broken, "address", "no grant can be bound", "bridge network of its own");
+    // What follows from it is no fault of its own.
+    let broken = judge(&facts).links.iter().filter(|link| matches!(link.state, State::Broken(_))).count();
+    assert_eq!(broken, 1);
 }
 
 #[test]

@@ -20,6 +20,16 @@ pub(super) fn judge(case: &Case<'_>) -> Option<Link> {
         Ok(_) => match case.listener() {
             Some(listener) if case.is_client(listener) => Some(in_force(listener)),
             _ if case.is_empty() => None,
+            _ if !case.workload.problem.is_empty() || !case.is_bound() => {
+                let what = "the workload's address";
+                let text = format!("no client of the listener yet: it waits for {what}");
+                Some(Link::unknown(
+                    NAME,
+                    "the proxy does not take it as a client",
+                    text,
+                    format!("mend {what} first"),
+                ))
+            }
             Some(listener) => {
                 let ip = case.attachment().map_or("the workload", |attachment| &attachment.ip);
                 let text = format!("{} does not take {ip} as a client", address(listener));

@@ -36,7 +36,7 @@ pub(super) fn judge(case: &Case<'_>) -> Option<Link> {
 }
 
 fn missing(case: &Case<'_>, target: &str) -> Link {
-    let bound = case.attachment().is_some_and(|attachment| case.bound(attachment).is_some());
+    let bound = case.is_bound();
     let listens = case.listener().is_some_and(|listener| case.is_client(listener));
     if !bound || !listens {
         let what = if bound { "the proxy's listener" } else { "the workload's address" };
