@@ -1,5 +1,6 @@
 //! Tests on real parts. They need root; see CONTRIBUTING.md.
 
 mod common;
+mod docs;
 mod story;
 mod testbed;
