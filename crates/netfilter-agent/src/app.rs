@@ -65,9 +65,9 @@ fn start(
     let (kernel, state) = Kernel::open(addresses, config.table_owner)?;
     let events = Events::open().map_err(Error::links("watched"))?;
     let mut query = Query::open().map_err(Error::links("asked for"))?;
-    let (bridges, seen) = query.list().map_err(Error::links("listed"))?;
+    let listing = query.list().map_err(Error::links("listed"))?;
     let mut ports = Ports::default();
-    ports.relist(bridges, seen);
+    ports.relist(listing);
 
     let (owned, writer) = (kernel.owned(), kernel.writer_port());
     let limits = Limits { services: addresses.services, listener: addresses.listener };

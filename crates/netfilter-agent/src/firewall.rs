@@ -5,6 +5,7 @@ use std::{
     collections::HashSet,
     net::Ipv4Addr,
     sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc as std_mpsc},
+    time::Instant,
 };
 
 use steppe_api::sync::{Agent, Change, Rejection};
@@ -16,7 +17,7 @@ use crate::{
     error::Error,
     host::{Host, HostError},
     kernel::{CommitError, Kernel, TableOwner},
-    links::{PortChange, PortView, Ports, Seen, Watcher},
+    links::{Listing, PortChange, PortView, Ports, Seen, Watcher},
     ruleset::IfName,
     state::{Edit, Limits, PortLookup as _, State},
 };
@@ -72,6 +73,7 @@ impl Firewall {
 
     /// Puts changes in force, those of them that can be; gives the others with their reasons.
     pub(crate) fn apply(&mut self, changes: &[Change]) -> Vec<Rejection> {
+        let began = Instant::now();
         let mut rejected = Vec::new();
         let mut edits = Vec::new();
         for change in changes {
@@ -83,7 +85,10 @@ impl Firewall {
                 Err(reason) => rejected.push(Rejection { id: change.id(), reason }),
             }
         }
-        let Err(error) = self.commit(&edits) else { return rejected };
+        let Err(error) = self.commit(&edits) else {
+            debug!(changes = changes.len(), edits = edits.len(), took = ?began.elapsed(), "in force");
+            return rejected;
+        };
         edits.iter().rev().for_each(|edit| self.state.perform(&edit.inverse()));
         match changes {
             [change] => {
@@ -227,9 +232,9 @@ impl Watcher for Shared {
         firewall.tell(change.into_iter().collect());
     }
 
-    fn relist(&mut self, bridges: Vec<(u32, IfName)>, seen: Vec<Seen>) {
+    fn relist(&mut self, listing: Listing) {
         let mut firewall = self.lock();
-        let changes = firewall.ports.relist(bridges, seen);
+        let changes = firewall.ports.relist(listing);
         firewall.tell(changes);
     }
 

@@ -5,5 +5,5 @@ mod table;
 mod watch;
 
 pub(crate) use query::Query;
-pub(crate) use table::{PortChange, PortView, Ports, Seen};
+pub(crate) use table::{Listing, PortChange, PortView, Ports, Seen};
 pub(crate) use watch::{Events, Watcher, is_overrun};

@@ -5,7 +5,7 @@ use std::{io, net::Ipv4Addr};
 
 use steppe_model::Mac;
 
-use super::Seen;
+use super::{Listing, Seen};
 use crate::{
     netlink::{ACK, DUMP, Message, ROUTE, Socket},
     ruleset::IfName,
@@ -112,7 +112,7 @@ impl Query {
     ///
     /// # Errors
     /// The kernel's.
-    pub(crate) fn list(&mut self) -> io::Result<(Vec<(u32, IfName)>, Vec<Seen>)> {
+    pub(crate) fn list(&mut self) -> io::Result<Listing> {
         let links = self.links()?;
         let bridges: Vec<_> = links
             .iter()
@@ -122,8 +122,8 @@ impl Query {
         let of_bridge = |link: &&Link| {
             link.kind == LinkKind::Veth && bridges.iter().any(|(index, _)| link.master == Some(*index))
         };
-        let seen = links.iter().filter(of_bridge).filter_map(|link| self.look(link)).collect();
-        Ok((bridges, seen))
+        let ports = links.iter().filter(of_bridge).filter_map(|link| self.look(link)).collect();
+        Ok(Listing { bridges, ports })
     }
 
     /// A port with what is at its other end now.

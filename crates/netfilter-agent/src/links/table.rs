@@ -24,6 +24,15 @@ pub(crate) struct Seen {
     pub(crate) ips: Vec<Ipv4Addr>,
 }
 
+/// Everything there is.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Listing {
+    /// The bridges: interface index and name.
+    pub(crate) bridges: Vec<(u32, IfName)>,
+    /// Their ports.
+    pub(crate) ports: Vec<Seen>,
+}
+
 /// What changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum PortChange {
@@ -112,7 +121,7 @@ impl Ports {
     }
 
     /// What a full listing shows takes the place of what was known.
-    pub(crate) fn relist(&mut self, bridges: Vec<(u32, IfName)>, seen: Vec<Seen>) -> Vec<PortChange> {
+    pub(crate) fn relist(&mut self, Listing { bridges, ports: seen }: Listing) -> Vec<PortChange> {
         let mut changes = Vec::new();
         let lost: Vec<u32> = self
             .ports
@@ -177,11 +186,11 @@ mod tests {
     fn a_listing_tells_the_difference() {
         let mut ports = ports();
         ports.present(seen(&["172.17.0.2"]));
-        let bridges = vec![(2, name("docker0"))];
-        assert_eq!(ports.relist(bridges.clone(), vec![seen(&["172.17.0.2"])]), []);
+        let listing = |ports| Listing { bridges: vec![(2, name("docker0"))], ports };
+        assert_eq!(ports.relist(listing(vec![seen(&["172.17.0.2"])])), []);
         let renamed = Seen { name: name("veth8"), ..seen(&[]) };
-        assert_eq!(ports.relist(bridges.clone(), vec![renamed]).len(), 1);
-        assert_eq!(ports.relist(bridges, vec![]), [PortChange::Gone(7)]);
+        assert_eq!(ports.relist(listing(vec![renamed])).len(), 1);
+        assert_eq!(ports.relist(listing(vec![])), [PortChange::Gone(7)]);
     }
 
     #[test]

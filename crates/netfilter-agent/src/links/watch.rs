@@ -10,7 +10,7 @@ use std::{
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{
-    Query, Seen,
+    Listing, Query, Seen,
     query::{DELETE_LINK, Link, LinkKind, NEW_LINK, read_link},
 };
 use crate::{
@@ -38,7 +38,7 @@ pub(crate) trait Watcher {
     /// An interface that is gone or is no port any more.
     fn gone(&mut self, ifindex: u32);
     /// Everything there is.
-    fn relist(&mut self, bridges: Vec<(u32, IfName)>, seen: Vec<Seen>);
+    fn relist(&mut self, listing: Listing);
     /// Whether this interface is a bridge.
     fn is_bridge(&self, ifindex: u32) -> bool;
     /// An address or a route was removed.
@@ -77,8 +77,7 @@ impl Events {
                     }
                     // Events were lost.
                     Err(error) if is_overrun(&error) => {
-                        let (bridges, seen) = query.list()?;
-                        watcher.relist(bridges, seen);
+                        watcher.relist(query.list()?);
                         watcher.host_changed();
                     }
                     Err(error) => return Err(error),

@@ -34,7 +34,7 @@ fn workload(id: u8, ip: u8, port: u32, name: &str) -> Resource {
         bridge: "br0".into(),
         port_ifindex: port,
         name: name.into(),
-        user: (id % 2 == 0).then(|| "-".parse().unwrap()),
+        user: id.is_multiple_of(2).then(|| "-".parse().unwrap()),
     })
 }
 

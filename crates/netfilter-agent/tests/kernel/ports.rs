@@ -128,7 +128,7 @@ fn an_address_that_comes_after_the_link_is_seen() {
         // As CNI's plugins do: a link that is up and has no address yet.
         let late = host.container(3);
         late.net.ip("addr flush dev eth0");
-        late.net.ip(&format!("link set eth0 address 02:42:ac:1e:00:77"));
+        late.net.ip("link set eth0 address 02:42:ac:1e:00:77");
         late.net.ip(&format!("addr add {}/24 dev eth0", late.ip));
         tokio::time::timeout(Duration::from_secs(4), control.port_of(&late)).await.unwrap();
     });
