@@ -1,7 +1,7 @@
 //! The `connect_to` grammar:
 //!
 //! ```text
-//! connect_to = grant *("," grant)            ; blanks ignored
+//! connect_to = grant *("," grant)            ; blanks around every part are ignored
 //! grant      = [user "/"] name ["#" tag] [":" port ["/" ("tcp"|"udp")]]
 //! ```
 
@@ -67,12 +67,11 @@ pub fn parse_connect_to(text: &str) -> impl Iterator<Item = Result<GrantSpec, Ma
 /// # Errors
 /// [`Malformed`], when the text is not of the grammar.
 pub fn parse_grant(text: &str) -> Result<GrantSpec, Malformed> {
-    let compact: String = text.chars().filter(|c| !c.is_ascii_whitespace()).collect();
-    read(&compact).map_err(|reason| Malformed { text: shorten(text.trim()), reason })
+    read(text).map_err(|reason| Malformed { text: shorten(text.trim()), reason })
 }
 
 fn read(text: &str) -> Result<GrantSpec, String> {
-    if text.is_empty() {
+    if text.trim().is_empty() {
         return Err("empty: write [USER/]NAME[#TAG][:PORT[/udp]]".into());
     }
     if text.contains('@') {
@@ -83,26 +82,34 @@ fn read(text: &str) -> Result<GrantSpec, String> {
         None => (text, VirtualPort::ANY),
     };
     let (user, service) = match service.split_once('/') {
-        Some((user, service)) => (Some(user.parse::<UserName>().map_err(say)?), service),
+        Some((user, service)) => (Some(user.trim().parse::<UserName>().map_err(say)?), service),
         None => (None, service),
     };
     let (name, tag) = match service.split_once('#') {
-        Some((name, tag)) => (name, Some(tag.parse::<Tag>().map_err(say)?)),
+        Some((name, tag)) => (name, Some(tag.trim().parse::<Tag>().map_err(say)?)),
         None => (service, None),
     };
-    Ok(GrantSpec { user, name: name.parse::<ServiceName>().map_err(say)?, tag, port })
+    Ok(GrantSpec { user, name: name.trim().parse::<ServiceName>().map_err(say)?, tag, port })
 }
 
 fn read_port(text: &str) -> Result<VirtualPort, String> {
     let (number, protocol) = match text.split_once('/') {
-        None | Some((_, "tcp")) => (text.trim_end_matches("/tcp"), Protocol::Tcp),
-        Some((number, "udp")) => (number, Protocol::Udp),
-        Some((_, other)) => return Err(format!("protocol `{}` is neither `tcp` nor `udp`", shorten(other))),
+        None => (text.trim(), Protocol::Tcp),
+        Some((number, protocol)) => (number.trim(), read_protocol(protocol.trim())?),
     };
     match number.parse::<u16>() {
-        _ if number.starts_with('+') => Err(port_expected(number)),
-        Ok(number) if number > 0 => Ok(VirtualPort::new(protocol, number)),
+        Ok(port) if port > 0 && number.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Ok(VirtualPort::new(protocol, port))
+        }
         _ => Err(port_expected(number)),
+    }
+}
+
+fn read_protocol(text: &str) -> Result<Protocol, String> {
+    match text {
+        "tcp" => Ok(Protocol::Tcp),
+        "udp" => Ok(Protocol::Udp),
+        other => Err(format!("protocol `{}` is neither `tcp` nor `udp`", shorten(other))),
     }
 }
 

@@ -45,6 +45,7 @@ fn what_is_wrong_is_said() {
         ("/web", "not a user name"),
         ("web#", "not a tag"),
         ("we!b", "not a service name"),
+        ("we b:80", "not a service name"),
     ] {
         let error = parse_grant(text).unwrap_err();
         assert!(error.reason.contains(said), "{text}: {error}");
