@@ -11,9 +11,12 @@ use steppe_model::{Mac, Protocol};
 use super::{
     allocate::Cidr,
     provider::subnet,
-    workload::{Workload, alloc_of},
+    workload::{Workload, alloc_of, registered_alloc},
 };
-use crate::{multimap::MultiMap, observe::Container};
+use crate::{
+    multimap::MultiMap,
+    observe::{Container, Instance},
+};
 
 /// The containers of this host by what they can be found by.
 #[derive(Debug, Default)]
@@ -105,15 +108,22 @@ impl<'a> Local<'a> {
         self.index.subnets.keys().any(|subnet| subnet.contains(ip))
     }
 
-    /// The container that answers at a registered address of this node, and where it is dialled: at its own address, not through the
-    /// port that Docker published. A registration that belongs to a Nomad allocation is never somebody else's
-    /// container, though the address may have passed on.
+    /// The container that answers at the address of a registration on this node, and where it is dialled: at its own address, not
+    /// through the port that Docker published. A registration that belongs to a Nomad allocation is never somebody
+    /// else's container, though the address may have passed on.
     #[must_use]
     pub fn container_at(
         &self,
         address: SocketAddrV4,
-        alloc: Option<&str>,
+        registered: &Instance,
     ) -> Option<(&'a Container, SocketAddrV4)> {
+        let alloc = registered_alloc(registered);
+        let ip = *address.ip();
+        // A node can register what runs elsewhere, and the port that is published there may be published here as well.
+        let here = alloc.is_some()
+            || ip.is_loopback()
+            || registered.address.is_empty()
+            || registered.node_address.parse() == Ok(ip);
         let own = self.index.by_ip.get(address.ip()).filter_map(|id| {
             let container = self.container(id)?;
             Some((container, address))
@@ -123,7 +133,7 @@ impl<'a> Local<'a> {
             let port = container.published.iter().find(|port| {
                 port.protocol == Protocol::Tcp
                     && port.host_port == address.port()
-                    && (port.host_ip.is_unspecified() || port.host_ip == *address.ip())
+                    && (port.host_ip == ip || (here && port.host_ip.is_unspecified()))
             })?;
             let attachment = container.attachments.first()?;
             Some((container, SocketAddrV4::new(attachment.ip, port.container_port)))

@@ -272,7 +272,7 @@ impl Planner {
         }
         let text = if instance.address.is_empty() { &instance.node_address } else { &instance.address };
         let Ok(ip) = text.parse() else { return Vec::new() };
-        let found = self.local().container_at(SocketAddrV4::new(ip, instance.port), None);
+        let found = self.local().container_at(SocketAddrV4::new(ip, instance.port), instance);
         found.map(|(container, _)| container.id.clone()).into_iter().collect()
     }
 

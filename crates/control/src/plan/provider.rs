@@ -147,7 +147,7 @@ fn locate(instance: &Instance, local: &Local<'_>) -> Found {
             () => Found::at(address),
         };
     }
-    match local.container_at(address, registered_alloc(instance)) {
+    match local.container_at(address, instance) {
         Some((container, address)) => Found {
             address: Ok(address),
             container_port: Some(address.port()),

@@ -213,6 +213,22 @@ fn an_instance_on_this_host_is_dialled_at_its_container_and_a_remote_containers_
 }
 
 #[test]
+fn what_this_node_registers_elsewhere_is_no_container_of_its_own() {
+    let mut planner = planner();
+    planner.observe_port(PortChange::Listed(vec![port(1), port(2)]));
+    let consumer = container(1, &[("steppe.connect_to", "web:80")]);
+    // Port 20002 is published here as well, by somebody else.
+    let world = settle(
+        &mut planner,
+        vec![
+            Observation::Containers(vec![consumer, container(2, &[])]),
+            Observation::Instances(name("web"), vec![instance(NODE, "far", "10.0.0.7", 20_002, &[])]),
+        ],
+    );
+    assert_eq!(world.endpoints("web:80/tcp"), ["10.0.0.7:20002"]);
+}
+
+#[test]
 fn a_dead_allocations_registration_is_not_the_next_containers() {
     let mut planner = planner();
     let old = "_nomad-task-11111111-1111-1111-1111-111111111111-web";
