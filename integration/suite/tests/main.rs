@@ -2,5 +2,6 @@
 
 mod common;
 mod docs;
+mod instances;
 mod story;
 mod testbed;

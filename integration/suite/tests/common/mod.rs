@@ -1,5 +1,8 @@
 //! What the tests of Steppe share.
 
+pub mod held;
+pub mod world;
+
 use std::{
     net::{Ipv4Addr, SocketAddr},
     time::Duration,
