@@ -3,5 +3,6 @@
 mod common;
 mod docs;
 mod instances;
+mod kills;
 mod story;
 mod testbed;
