@@ -10,21 +10,22 @@ use tonic::{
     server::NamedService,
     transport::Server,
 };
+use tonic_reflection::pb;
 
 use crate::{DESCRIPTORS, authority::Lenient};
 
 /// Bytes in flight on a stream before the reader must catch up: a snapshot should not wait for window updates.
 const WINDOW: u32 = 1 << 20;
 
-/// Serves `service` on `listener` until `shutdown`, with `grpc.health.v1` and server reflection, v1 and v1alpha
-/// (grpcurl before 1.8.9 knows only the latter).
+/// Serves `service` on `listener` until it is dropped, with `grpc.health.v1` and server reflection, v1 and v1alpha
+/// (grpcurl before 1.8.9 knows only the latter). From `draining` on, the service's health is NOT_SERVING.
 ///
 /// # Errors
 /// tonic's, when the socket fails.
 pub async fn serve<S>(
     listener: UnixListener,
     service: S,
-    shutdown: impl Future<Output = ()>,
+    draining: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error>
 where
     S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>
@@ -41,21 +42,33 @@ where
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            .with_service_name(S::NAME)
+            .register_encoded_file_descriptor_set(pb::v1::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(pb::v1alpha::FILE_DESCRIPTOR_SET)
             .with_service_name(tonic_health::pb::health_server::SERVICE_NAME)
+            .with_service_name(pb::v1::server_reflection_server::SERVICE_NAME)
+            .with_service_name(pb::v1alpha::server_reflection_server::SERVICE_NAME)
+            .with_service_name(S::NAME)
     };
     // The descriptors are a constant of this build: a test reads them through both.
     let (Ok(v1), Ok(v1alpha)) = (reflection().build_v1(), reflection().build_v1alpha()) else {
         unreachable!("the descriptor set that the build made is not one");
     };
     let connections = UnixListenerStream::new(listener).map(|stream| stream.map(Lenient::new));
-    Server::builder()
+    let serving = Server::builder()
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOW)
         .add_service(service)
         .add_service(health)
         .add_service(v1)
         .add_service(v1alpha)
-        .serve_with_incoming_shutdown(connections, shutdown)
-        .await
+        .serve_with_incoming(connections);
+    let tell_draining = async {
+        draining.await;
+        health_reporter.set_not_serving::<S>().await;
+        std::future::pending().await
+    };
+    tokio::select! {
+        served = serving => served,
+        () = tell_draining => unreachable!("it is told only once"),
+    }
 }

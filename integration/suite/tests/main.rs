@@ -3,6 +3,7 @@
 mod common;
 mod docker_only;
 mod docs;
+mod grpc;
 mod instances;
 mod kills;
 mod story;
