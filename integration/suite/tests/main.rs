@@ -6,5 +6,7 @@ mod docs;
 mod grpc;
 mod instances;
 mod kills;
+mod newcomers;
 mod story;
+mod strangers;
 mod testbed;

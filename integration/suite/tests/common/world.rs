@@ -56,6 +56,16 @@ impl World {
         self.workload(client)
     }
 
+    /// A container that is gone, with all its rights and what it provided at its own address.
+    pub fn forget(&mut self, container: &str) -> &mut Self {
+        let gone = self.workloads.remove(container);
+        for service in self.services.values_mut() {
+            service.clients.remove(container);
+            service.endpoints.retain(|at| gone.as_ref().is_none_or(|(ip, _)| at.ip() != *ip));
+        }
+        self
+    }
+
     /// Waits until all of it is in force, and nothing else.
     #[track_caller]
     pub fn wait(&self, host: &Host, deadline: Duration) {
