@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    future::pending,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -9,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use futures::future::BoxFuture;
 use steppe_api::{serve::serve, uds, v1::control_server::ControlServer};
 use steppe_daemon::{Process, shutdown_signal};
@@ -54,9 +55,14 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let core = new_core(&config);
     tasks.spawn(drive(core, inputs, outputs, asked));
     info!("ready");
-    serve(listener, ControlServer::new(ControlService::new(asks)), shutdown)
-        .await
-        .context("the socket failed")
+    tokio::select! {
+        served = serve(listener, ControlServer::new(ControlService::new(asks)), pending()) => {
+            served.context("the socket failed")
+        }
+        () = shutdown => Ok(()),
+        // They run for ever. Without one of them control would only seem to work.
+        ended = tasks.join_next() => Err(anyhow!("a task of control ended: {ended:?}")),
+    }
 }
 
 fn new_core(config: &Config) -> Core {

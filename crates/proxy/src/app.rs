@@ -7,7 +7,7 @@ use futures::future::join_all;
 use steppe_api::{serve::serve, sync::SyncServer, uds, v1::proxy_server::ProxyServer};
 use steppe_daemon::{Process, shutdown_signal};
 use tokio::{
-    sync::mpsc::UnboundedReceiver,
+    sync::{mpsc::UnboundedReceiver, oneshot},
     time::{MissedTickBehavior, interval, timeout},
 };
 use tracing::{info, warn};
@@ -54,10 +54,17 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         workers = workers.count(), connect_timeout = ?config.connect_timeout, drain_timeout = ?config.drain_timeout,
         descriptors = shared.descriptors.limit(), "serving"
     );
-    let serving = serve(socket, service, pending());
+    let (tell_draining, draining) = oneshot::channel();
+    let serving = serve(socket, service, async {
+        // Dropped without a word: the whole process ends.
+        let _ = draining.await;
+    });
     let work = async {
         tokio::select! {
-            () = stop => drain(&config, &table, &workers, &mut deaths).await,
+            () = stop => {
+                let _ = tell_draining.send(());
+                drain(&config, &table, &workers, &mut deaths).await
+            }
             death = deaths.recv() => Err(died(death)),
             () = sweep(&table) => unreachable!("it sweeps for ever"),
         }

@@ -1,7 +1,9 @@
 //! Starting, stopping, being killed.
 
 use rustix::process::Signal;
+use steppe_api::uds;
 use steppe_model::Resource;
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
 use crate::{
     control::{client, listener},
@@ -14,6 +16,7 @@ async fn told_to_stop_it_lets_open_connections_end_and_takes_no_new_ones() {
     let (net, dir) = (Net::new(), RunDir::new());
     let mut proxy = Proxy::start(&dir, &["--drain-timeout", "1h"]).await;
     let mut control = proxy.control().await;
+    assert_eq!(health(&dir).await, ServingStatus::Serving);
     let endpoint = net.echo_endpoint().await;
     let at = net.free();
     let web = Resource::Listener(listener("web", at, &[endpoint.address]));
@@ -27,6 +30,7 @@ async fn told_to_stop_it_lets_open_connections_end_and_takes_no_new_ones() {
     proxy.signal(Signal::TERM);
     soon(async { while net.dial(at).await.is_ok() {} }).await;
     assert!(control.status().await.draining);
+    assert_eq!(health(&dir).await, ServingStatus::NotServing);
     assert_eq!(echoed(&mut connection, b"2").await.unwrap(), b"2");
     // Grants can still be revoked, and a listener is not taken any more.
     control.remove(&other).await;
@@ -35,6 +39,12 @@ async fn told_to_stop_it_lets_open_connections_end_and_takes_no_new_ones() {
     assert!(control.upsert_all(&[late]).await[0].1.contains("stopping"));
     drop(connection);
     assert!(soon(proxy.exit()).await.success());
+}
+
+async fn health(dir: &RunDir) -> ServingStatus {
+    let channel = uds::connect(&dir.socket(), None).await.unwrap();
+    let request = HealthCheckRequest { service: "steppe.v1.Proxy".into() };
+    soon(HealthClient::new(channel).check(request)).await.unwrap().into_inner().status()
 }
 
 #[tokio::test]
