@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use super::text::with_causes;
+use super::text::{no_answer, with_causes};
 
 /// Why a source can't start, or why it failed for now.
 #[derive(Debug, Error)]
@@ -33,7 +33,7 @@ pub enum SourceError {
     #[error("Consul's client: {} (check CONSUL_CACERT, CONSUL_CLIENT_CERT and CONSUL_CLIENT_KEY)", with_causes(.0))]
     Client(#[source] reqwest::Error),
     /// Docker refused, or can't be reached.
-    #[error("{}", with_causes(.0))]
+    #[error("{}", no_answer("Docker's daemon", .0))]
     Docker(#[from] bollard::errors::Error),
     /// No answer within the time that a healthy server needs many times over.
     #[error("no answer within {0} s")]
@@ -42,7 +42,7 @@ pub enum SourceError {
     #[error("the stream of events has ended")]
     StreamEnded,
     /// Consul can't be reached, or the answer broke off.
-    #[error("{}", with_causes(.0))]
+    #[error("{}", no_answer("Consul's agent", .0))]
     Http(#[from] reqwest::Error),
     /// Consul answered with another status than 200.
     #[error("{status} {line}")]

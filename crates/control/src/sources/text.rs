@@ -1,6 +1,6 @@
 //! Text that others wrote, made fit for a message.
 
-use std::error::Error;
+use std::{error::Error, io};
 
 /// What a person reads at a glance; a check's whole output can have 4 KiB.
 const LINE: usize = 200;
@@ -16,7 +16,21 @@ pub(super) fn first_line(text: &str) -> String {
     kept
 }
 
-/// An error with its causes, in one line: the libraries' own messages often say no more than "client error".
+/// Why `whom` gave no answer, in one line. What the system says about a connection says it all; else the causes are
+/// listed, as the libraries' own messages often say no more than "client error".
+pub(super) fn no_answer(whom: &str, error: &(dyn Error + 'static)) -> String {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<io::Error>().filter(|error| error.raw_os_error().is_some())
+        {
+            return first_line(&format!("{whom} can't be reached: {error}"));
+        }
+        cause = error.source();
+    }
+    with_causes(error)
+}
+
+/// An error with its causes, in one line.
 pub(super) fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -34,6 +48,18 @@ pub(super) fn with_causes(error: &dyn Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_system_says_is_enough() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("client error")]
+        struct Client(#[source] io::Error);
+        let refused = Client(io::Error::from_raw_os_error(111));
+        let line = no_answer("Consul's agent", &refused);
+        assert_eq!(line, "Consul's agent can't be reached: Connection refused (os error 111)");
+        let other = Client(io::Error::other("broken off"));
+        assert_eq!(no_answer("Consul's agent", &other), "client error: broken off");
+    }
 
     #[test]
     fn a_line_is_short_and_clean() {

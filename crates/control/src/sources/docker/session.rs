@@ -235,7 +235,7 @@ fn subscribe(docker: &Docker) -> BoxStream<'static, Result<EventMessage, DockerE
 
 async fn answer<T>(request: impl Future<Output = Result<T, DockerError>>) -> Result<T, SourceError> {
     match timeout(Duration::from_secs(ANSWER_SECONDS), request).await {
+        Err(_) | Ok(Err(DockerError::RequestTimeoutError)) => Err(SourceError::Timeout(ANSWER_SECONDS)),
         Ok(answer) => Ok(answer?),
-        Err(_) => Err(SourceError::Timeout(ANSWER_SECONDS)),
     }
 }
