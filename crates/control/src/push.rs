@@ -2,11 +2,13 @@
 //!
 //! [`Push`] decides what may be sent when, without a socket; [`session`] carries it. The order:
 //! * a rule of the netfilter-agent is sent when everything that it requires is in force on the proxy;
+//! * a workload that the netfilter-agent doesn't know is sent together with its grants (see [`hold`]);
 //! * a listener of the proxy is removed when no rule that requires it is in force any more;
 //! * a client of the proxy is removed at once: its right is gone, and its connections shall be cut;
 //! * what the netfilter-agent had in force already when it connected is never held back.
 
 mod agent_state;
+mod hold;
 pub mod session;
 
 pub use agent_state::{Condition, Link, Settled};
@@ -17,6 +19,7 @@ use std::{
 };
 
 use agent_state::AgentState;
+use hold::Holds;
 use steppe_api::v1;
 use steppe_model::{Resource, ResourceId};
 
@@ -33,6 +36,7 @@ pub struct Push {
     leads_to: HashMap<ResourceId, Vec<ResourceId>>,
     /// The inverse of `leads_to`.
     led_to_by: MultiMap<ResourceId, ResourceId>,
+    holds: Holds,
     /// Whether snapshots may be sent: before that nothing is.
     open: bool,
 }
@@ -47,6 +51,7 @@ impl Push {
             dependents: MultiMap::default(),
             leads_to: HashMap::new(),
             led_to_by: MultiMap::default(),
+            holds: Holds::default(),
             open: false,
         }
     }
@@ -81,9 +86,11 @@ impl Push {
     /// Takes in what changed in the plan.
     pub fn desire(&mut self, agent: AgentName, id: ResourceId, planned: Option<Planned>) {
         if agent == AgentName::NetfilterAgent {
-            let old = self.netfilter.desired(&id).map(|old| old.requires.clone()).unwrap_or_default();
-            for required in old {
-                self.dependents.remove(&required, &id);
+            let old = self.netfilter.desired(&id);
+            let new = planned.as_ref().map(|planned| &*planned.resource);
+            self.holds.desire(&id, old.map(|old| &*old.resource), new);
+            for required in old.into_iter().flat_map(|old| &old.requires) {
+                self.dependents.remove(required, &id);
             }
             for required in planned.iter().flat_map(|planned| &planned.requires) {
                 self.dependents.insert(required.clone(), id.clone());
@@ -94,6 +101,9 @@ impl Push {
 
     /// An agent is connected and told what it has in force.
     pub fn connected(&mut self, agent: AgentName, inventory: Vec<Resource>, now: Instant) {
+        if agent == AgentName::NetfilterAgent {
+            self.holds.connected();
+        }
         self.state_mut(agent).connected(inventory, now);
     }
 
@@ -144,10 +154,13 @@ impl Push {
             }
             AgentName::NetfilterAgent => {
                 self.forget_dropped();
-                let proxy = &self.proxy;
-                let requirements_met =
-                    |planned: &Planned| planned.requires.iter().all(|required| proxy.is_in_force(required));
-                let requests = self.netfilter.outgoing(now, requirements_met, |_, _| true);
+                self.review_holds(now);
+                let (proxy, holds) = (&self.proxy, &self.holds);
+                let may_send = |planned: &Planned| {
+                    !holds.holds(&planned.resource)
+                        && planned.requires.iter().all(|required| proxy.is_in_force(required))
+                };
+                let requests = self.netfilter.outgoing(now, may_send, |_, _| true);
                 for request in &requests {
                     if let Some(v1::sync_request::Message::Upsert(resource)) = &request.message {
                         let id = ResourceId::new(&resource.id);
@@ -157,6 +170,24 @@ impl Push {
                 self.forget_dropped();
                 requests
             }
+        }
+    }
+
+    /// Lets workloads go that need not wait any more: each comes before its grants.
+    fn review_holds(&mut self, now: Instant) {
+        let (proxy, netfilter) = (&self.proxy, &self.netfilter);
+        let is_new =
+            |id: &ResourceId| netfilter.is_desired(id) && netfilter.condition(id) == Condition::Waiting;
+        // What the proxy rejects keeps the others from nothing.
+        let is_ready = |id: &ResourceId| {
+            let required = netfilter.desired(id).into_iter().flat_map(|planned| &planned.requires);
+            required.into_iter().all(|id| {
+                proxy.is_in_force(id) || matches!(proxy.condition(id), Condition::Rejected(_))
+            })
+        };
+        for workload in self.holds.review(now, is_new, is_ready) {
+            self.netfilter.look_again(self.holds.grants(&workload).cloned());
+            self.netfilter.look_first(workload);
         }
     }
 

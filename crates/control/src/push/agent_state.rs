@@ -158,6 +158,12 @@ impl AgentState {
         }
     }
 
+    /// As [`AgentState::look_again`], before everything else.
+    pub(super) fn look_first(&mut self, id: ResourceId) {
+        self.is_due.insert(id.clone());
+        self.due.push_front(id);
+    }
+
     pub(super) fn connected(&mut self, inventory: Vec<Resource>, now: Instant) {
         let adopt = |resource: Resource| {
             let held = Held {

@@ -242,10 +242,69 @@ fn what_is_rejected_is_tried_again() {
     assert_eq!(bench.push.state(Proxy).condition(&id), Condition::InForce);
 }
 
+fn workload() -> Resource {
+    Resource::Workload(steppe_model::Workload {
+        id: WorkloadId::new("w"),
+        ip: [172, 17, 0, 2].into(),
+        mac: "02:42:ac:11:00:02".parse().unwrap(),
+        bridge: "docker0".into(),
+        port_ifindex: 7,
+        name: "w".into(),
+        user: None,
+    })
+}
+
+fn kinds(requests: &[v1::SyncRequest]) -> Vec<String> {
+    let kind = |request: &v1::SyncRequest| match request.message.clone() {
+        Some(Message::Upsert(wire)) => Some(Resource::try_from(wire).unwrap().id().to_string()),
+        _ => None,
+    };
+    requests.iter().filter_map(kind).collect()
+}
+
+#[test]
+fn a_new_workload_is_sent_with_its_grants_and_before_them() {
+    let mut bench = Bench::new();
+    bench.settle();
+    let [listener, client, _, grant] = service(0, 1).try_into().unwrap();
+    let grant_id = grant.0.id().to_string();
+    bench.desire(workload(), vec![]);
+    for (resource, requires) in [listener, client, grant] {
+        bench.desire(resource, requires);
+    }
+    assert!(bench.push.outgoing(NetfilterAgent, bench.now).is_empty(), "the proxy has no client yet");
+    let version = bench.push.outgoing(Proxy, bench.now).last().unwrap().version;
+    bench.push.acknowledged(Proxy, version);
+    assert_eq!(kinds(&bench.push.outgoing(NetfilterAgent, bench.now)), ["w".to_owned(), grant_id]);
+}
+
+#[test]
+fn a_workload_does_not_wait_for_what_never_comes() {
+    let mut bench = Bench::new();
+    bench.settle();
+    bench.desire(workload(), vec![]);
+    service(0, 1).into_iter().for_each(|(resource, requires)| bench.desire(resource, requires));
+    assert!(bench.push.outgoing(NetfilterAgent, bench.now).is_empty());
+    let later = bench.now + hold::LONGEST;
+    assert_eq!(kinds(&bench.push.outgoing(NetfilterAgent, later)), ["w"]);
+}
+
+#[test]
+fn a_workload_that_is_known_does_not_wait() {
+    let mut bench = Bench::new();
+    bench.desire(workload(), vec![]);
+    bench.settle();
+    service(0, 1).into_iter().for_each(|(resource, requires)| bench.desire(resource, requires));
+    bench.disconnect(NetfilterAgent);
+    bench.connect(NetfilterAgent);
+    assert_eq!(kinds(&bench.push.outgoing(NetfilterAgent, bench.now)), ["w"]);
+}
+
 #[derive(Debug, Clone)]
 enum Event {
     Add(u8, u8),
     Remove(u8),
+    Workload(bool),
     Send(bool),
     Step(bool),
     Acknowledge(bool),
@@ -257,6 +316,7 @@ fn any_event() -> impl Strategy<Value = Event> {
     prop_oneof![
         3 => (0..3u8, 1..3u8).prop_map(|(n, weight)| Event::Add(n, weight)),
         2 => (0..3u8).prop_map(Event::Remove),
+        1 => any::<bool>().prop_map(Event::Workload),
         6 => any::<bool>().prop_map(Event::Send),
         9 => any::<bool>().prop_map(Event::Step),
         6 => any::<bool>().prop_map(Event::Acknowledge),
@@ -287,6 +347,14 @@ proptest! {
                     desired.remove(&resource.id());
                     bench.push.desire(AgentName::of(&resource), resource.id(), None);
                 },
+                Event::Workload(true) => {
+                    desired.insert(workload().id(), workload());
+                    bench.desire(workload(), vec![]);
+                }
+                Event::Workload(false) => {
+                    desired.remove(&workload().id());
+                    bench.push.desire(NetfilterAgent, workload().id(), None);
+                }
                 Event::Send(proxy) => bench.send(agent(proxy)),
                 Event::Step(proxy) => bench.step(agent(proxy)),
                 Event::Acknowledge(proxy) => bench.acknowledge(agent(proxy)),
