@@ -6,6 +6,7 @@ use std::{
     net::Ipv4Addr,
     sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc as std_mpsc},
     time::Instant,
+    time::Instant,
 };
 
 use steppe_api::sync::{Agent, Change, Rejection};
@@ -48,7 +49,7 @@ pub(crate) struct Firewall {
     ports: Ports,
     limits: Limits,
     watchers: Vec<mpsc::Sender<PortChange>>,
-    revoked: std_mpsc::Sender<Revoked>,
+    revoked: std_mpsc::Sender<(Instant, Revoked)>,
 }
 
 /// The firewall, shared between threads.
@@ -63,7 +64,7 @@ impl Firewall {
         host: Host,
         ports: Ports,
         limits: Limits,
-        revoked: std_mpsc::Sender<Revoked>,
+        revoked: std_mpsc::Sender<(Instant, Revoked)>,
     ) -> Self {
         let (totals, watchers) = (Totals::default(), Vec::new());
         let mut firewall = Self { state, kernel, totals, host, ports, limits, watchers, revoked };
@@ -141,7 +142,7 @@ impl Firewall {
     /// Has the connections of revoked grants cut. The rules cut them at their next packet in any case.
     fn cut(&self, edits: &[Edit]) {
         let revoked: Revoked = edits.iter().filter_map(Edit::revokes).collect();
-        if !revoked.is_empty() && self.revoked.send(revoked).is_err() {
+        if !revoked.is_empty() && self.revoked.send((Instant::now(), revoked)).is_err() {
             debug!("the process is ending: revoked connections are cut by their next packet");
         }
     }

@@ -1,21 +1,23 @@
 //! What the agent serves beside `Sync`: what is in force and what it counted.
 
-use std::{collections::HashMap, net::Ipv4Addr, pin::Pin, sync::Arc, time::Instant};
+use std::{collections::HashMap, pin::Pin, sync::Arc, time::Instant};
 
 use steppe_api::{
     sync::{SyncServer, SyncStream},
     v1::{self, netfilter_agent_server::NetfilterAgent, port_event::Event},
 };
-use steppe_model::VirtualPort;
+use steppe_model::Grant;
 use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
     error::Error,
     firewall::{Firewall, Shared},
+    kernel::Kernel,
     links::{PortChange, PortView},
     netlink::dump::RawElement,
-    ruleset::{Parts, SetName},
+    ruleset::{Parts, SetName, Value},
+    state::{Bound, grant_key},
 };
 
 /// The agent's gRPC service.
@@ -70,16 +72,17 @@ impl NetfilterAgent for Service {
     ) -> Result<Response<v1::ListGrantsResponse>, Status> {
         let wanted = request.into_inner().workload;
         let mut firewall = self.firewall.lock();
-        let packets = granted_packets(&mut firewall).map_err(unreadable)?;
-        let grants = firewall
-            .state
-            .grants()
-            .filter(|(bound, _)| wanted.is_empty() || bound.workload.id.as_str() == wanted)
+        let Firewall { state, kernel, .. } = &mut *firewall;
+        let grants: Vec<_> =
+            if wanted.is_empty() { state.grants().collect() } else { state.grants_of(&wanted).collect() };
+        let packets = granted_packets(kernel, &grants, wanted.is_empty()).map_err(unreadable)?;
+        let grants = grants
+            .into_iter()
             .map(|(bound, grant)| {
                 let ip = bound.workload.ip;
                 v1::GrantState {
                     id: grant.id().to_string(),
-                    packets_total: packets.get(&(ip, grant.vip, grant.port)).copied().unwrap_or(0),
+                    packets_total: packets.get(&grant_key(ip, grant.vip, grant.port)).copied().unwrap_or(0),
                     grant: Some((&grant).into()),
                     ip: ip.to_string(),
                 }
@@ -153,21 +156,25 @@ fn present(port: PortView) -> Event {
     })
 }
 
-/// The packets that each grant let through.
+/// The packets that each grant let through: of all grants by a listing, of some by their keys.
 fn granted_packets(
-    firewall: &mut Firewall,
-) -> Result<HashMap<(Ipv4Addr, Ipv4Addr, VirtualPort), u64>, Error> {
-    let exact = |element: RawElement<'_>| {
-        let mut key = Parts(element.key);
-        let (client, vip, protocol, port) = (key.ip()?, key.ip()?, key.protocol()?, key.port()?);
-        Some(((client, vip, VirtualPort::new(protocol, port)), element.packets))
-    };
-    let any = |element: RawElement<'_>| {
-        let mut key = Parts(element.key);
-        Some(((key.ip()?, key.ip()?, VirtualPort::ANY), element.packets))
-    };
-    let mut packets: HashMap<_, _> = firewall.kernel.elements(SetName::Grants, exact)?.into_iter().collect();
-    packets.extend(firewall.kernel.elements(SetName::GrantsAny, any)?);
+    kernel: &mut Kernel,
+    grants: &[(&Bound, Grant)],
+    all: bool,
+) -> Result<HashMap<(SetName, Value), u64>, Error> {
+    let mut packets = HashMap::with_capacity(grants.len());
+    for set in [SetName::Grants, SetName::GrantsAny] {
+        let take = |element: RawElement<'_>| Some((Value::new(element.key)?, element.packets));
+        let counted = if all {
+            kernel.elements(set, take)?
+        } else {
+            let keys =
+                grants.iter().map(|(bound, grant)| grant_key(bound.workload.ip, grant.vip, grant.port));
+            let keys: Vec<Value> = keys.filter(|(at, _)| *at == set).map(|(_, key)| key).collect();
+            kernel.some_elements(set, &keys, take)?
+        };
+        packets.extend(counted.into_iter().map(|(key, packets)| ((set, key), packets)));
+    }
     Ok(packets)
 }
 

@@ -10,7 +10,7 @@ use crate::{
         dump::{self, RawElement, TableState},
         nftables::{self, OWNER, Operation, PERSIST},
     },
-    ruleset::{Addresses, Element, Family, SETS, SetName, stamp},
+    ruleset::{Addresses, Element, Family, SETS, SetName, Value, stamp},
     state::{Edit, Found, State},
 };
 
@@ -201,6 +201,19 @@ impl Kernel {
         take: impl FnMut(RawElement<'_>) -> Option<T>,
     ) -> Result<Vec<T>, Error> {
         dump::elements(&mut self.reader, set, take).map_err(Error::netlink("read"))
+    }
+
+    /// What `take` makes of the elements with these keys, which must all be there.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub(crate) fn some_elements<T>(
+        &mut self,
+        set: SetName,
+        keys: &[Value],
+        take: impl FnMut(RawElement<'_>) -> Option<T>,
+    ) -> Result<Vec<T>, Error> {
+        dump::some_elements(&mut self.reader, set, keys, take).map_err(Error::netlink("read"))
     }
 
     /// Packets that were dropped because they came from nobody we know.

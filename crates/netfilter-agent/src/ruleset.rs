@@ -3,10 +3,12 @@
 //! It is fixed and small. Everything that grows is an element of a set, so a packet costs the same whatever the number of
 //! grants, and a change costs what changed.
 
+mod chain;
 mod chains;
 mod element;
 mod expression;
 mod sets;
+mod steps;
 
 use std::{
     fmt,
@@ -17,7 +19,8 @@ use std::{
 
 use thiserror::Error;
 
-pub(crate) use chains::{Base, Chain, ChainKind, Hook, chains};
+pub(crate) use chain::{Base, Chain, ChainKind, Hook, Rule};
+pub(crate) use chains::chains;
 pub(crate) use element::{Element, IfName, Parts, Value};
 pub(crate) use expression::{Comparison, Expression, Known, PacketPart, Register, Verdict};
 pub(crate) use sets::{Key, SETS, Set, SetName};

@@ -17,7 +17,7 @@ use std::{
 use steppe_model::{Grant, Resource, ServiceKey, ServicePort, VirtualPort, Workload, WorkloadId};
 
 pub(crate) use adopt::Found;
-pub(crate) use edit::Edit;
+pub(crate) use edit::{Edit, grant_key};
 pub(crate) use plan::{Limits, PortLookup};
 
 use crate::ruleset::IfName;
@@ -37,6 +37,15 @@ pub(crate) struct Bound {
 struct Entry {
     bound: Arc<Bound>,
     grants: BTreeSet<(Ipv4Addr, VirtualPort)>,
+}
+
+impl Entry {
+    fn grants(&self) -> impl Iterator<Item = (&Bound, Grant)> {
+        self.grants.iter().map(|(vip, port)| {
+            let workload = self.bound.workload.id.clone();
+            (&*self.bound, Grant { workload, vip: *vip, port: *port })
+        })
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,12 +84,12 @@ impl State {
 
     /// The grants, each with its workload.
     pub(crate) fn grants(&self) -> impl Iterator<Item = (&Bound, Grant)> {
-        self.workloads.values().flat_map(|entry| {
-            entry.grants.iter().map(|(vip, port)| {
-                let workload = entry.bound.workload.id.clone();
-                (&*entry.bound, Grant { workload, vip: *vip, port: *port })
-            })
-        })
+        self.workloads.values().flat_map(Entry::grants)
+    }
+
+    /// One workload's grants.
+    pub(crate) fn grants_of(&self, id: &str) -> impl Iterator<Item = (&Bound, Grant)> {
+        self.workloads.get(&WorkloadId::new(id)).into_iter().flat_map(Entry::grants)
     }
 
     /// Everything as resources: workloads first, as grants need them.

@@ -3,11 +3,14 @@
 use std::io;
 
 use super::{
-    Message, Socket,
+    Message, Messages, Socket,
     attr::Attributes,
     nftables::{self, FIXED, element, object, table},
 };
-use crate::ruleset::{Family, SetName};
+use crate::ruleset::{Family, SetName, Value};
+
+/// Keys in one question: each answer is a message of its own, and all must fit the socket's queue.
+const KEYS: usize = 512;
 
 /// A table as the kernel has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,21 +71,47 @@ pub(crate) fn table(socket: &mut Socket, family: Family) -> io::Result<Option<Ta
 pub(crate) fn elements<T>(
     socket: &mut Socket,
     set: SetName,
-    mut take: impl FnMut(RawElement<'_>) -> Option<T>,
+    take: impl FnMut(RawElement<'_>) -> Option<T>,
 ) -> io::Result<Vec<T>> {
     let mut request = socket.request();
     nftables::get_elements(&mut request, set.set());
-    let lists = socket.ask(&request, |message| {
+    match ask(socket, &request, take) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        result => result,
+    }
+}
+
+/// What `take` makes of the elements with these keys, which must all be there.
+///
+/// # Errors
+/// The kernel's.
+pub(crate) fn some_elements<T>(
+    socket: &mut Socket,
+    set: SetName,
+    keys: &[Value],
+    mut take: impl FnMut(RawElement<'_>) -> Option<T>,
+) -> io::Result<Vec<T>> {
+    let mut found = Vec::new();
+    for keys in keys.chunks(KEYS) {
+        let mut request = socket.request();
+        nftables::get_some_elements(&mut request, set.set(), keys);
+        found.extend(ask(socket, &request, &mut take)?);
+    }
+    Ok(found)
+}
+
+fn ask<T>(
+    socket: &mut Socket,
+    request: &Messages,
+    mut take: impl FnMut(RawElement<'_>) -> Option<T>,
+) -> io::Result<Vec<T>> {
+    let lists = socket.ask(request, |message| {
         let list = message.attributes(FIXED).nested(element::LIST)?;
         Some(
             list.into_iter().filter_map(|(_, item)| take(raw_element(Attributes(item))?)).collect::<Vec<_>>(),
         )
-    });
-    match lists {
-        Ok(lists) => Ok(lists.into_iter().flatten().collect()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(error),
-    }
+    })?;
+    Ok(lists.into_iter().flatten().collect())
 }
 
 fn raw_element(item: Attributes<'_>) -> Option<RawElement<'_>> {

@@ -8,7 +8,9 @@ use super::{
     message::{ACK, CREATE, DUMP, Messages},
     rules,
 };
-use crate::ruleset::{Addresses, Element, Family, Key, SETS, Set, TABLE, UNKNOWN_COUNTER, chains, stamp};
+use crate::ruleset::{
+    Addresses, Element, Family, Key, SETS, Set, TABLE, UNKNOWN_COUNTER, Value, chains, stamp,
+};
 
 /// `NFNL_SUBSYS_NFTABLES`, in the upper byte of a message's type.
 pub(super) const SUBSYSTEM: u16 = 10 << 8;
@@ -255,6 +257,21 @@ pub(super) fn get_elements(request: &mut Messages, definition: &Set) {
     request.add(GET_ELEMENT, DUMP, &fixed(definition.family.number()), |attrs| {
         attrs.text(element::TABLE, TABLE);
         attrs.text(element::SET, definition.text);
+    });
+}
+
+/// Asks for some elements of a set, by their keys. One that is not there fails the whole question.
+pub(super) fn get_some_elements(request: &mut Messages, definition: &Set, keys: &[Value]) {
+    request.add(GET_ELEMENT, ACK, &fixed(definition.family.number()), |attrs| {
+        attrs.text(element::TABLE, TABLE);
+        attrs.text(element::SET, definition.text);
+        attrs.nest(element::LIST, |attrs| {
+            for key in keys {
+                attrs.nest(element::ITEM, |attrs| {
+                    attrs.nest(element::KEY, |attrs| attrs.bytes(element::VALUE, key.as_bytes()));
+                });
+            }
+        });
     });
 }
 

@@ -1,8 +1,14 @@
 //! The chains and their rules, each under its own words in nft's language.
 
 use super::{
-    Addresses, Comparison, Expression, Family, PacketPart, Register, SetName, UNKNOWN_COUNTER, Verdict,
+    Addresses, Base, Chain, ChainKind, Comparison, Expression, Family, Hook, PacketPart, SetName,
+    UNKNOWN_COUNTER, Verdict,
     expression::Known,
+    steps::{
+        CONFIRMED, DNAT, R0, R1, R2, R3, R4, R6, destination_in, end, for_listener, for_services,
+        from_workload, ipv4, ipv4_frame, new, originally_for_services, originally_tcp, padded_text, rule,
+        tcp,
+    },
 };
 
 /// Hook priorities. They are an interface: whoever writes rules of their own can rely on them.
@@ -22,65 +28,6 @@ mod priority {
     pub(super) const BRIDGE: i32 = -300;
 }
 
-/// What a base chain is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ChainKind {
-    /// Only connections' first packets come here.
-    Nat,
-    /// All packets come here.
-    Filter,
-}
-
-/// Where a base chain hangs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Hook {
-    /// Everything that arrives.
-    Prerouting,
-    /// What is for this host itself.
-    Input,
-    /// What local processes send.
-    Output,
-}
-
-/// A chain that the kernel itself calls.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Base {
-    pub(crate) kind: ChainKind,
-    pub(crate) hook: Hook,
-    pub(crate) priority: i32,
-}
-
-/// A rule: what `nft list` prints for it, and what it is made of.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Rule {
-    pub(crate) words: String,
-    pub(crate) steps: Vec<Expression>,
-}
-
-/// A chain.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Chain {
-    pub(crate) family: Family,
-    pub(crate) name: &'static str,
-    pub(crate) base: Option<Base>,
-    pub(crate) rules: Vec<Rule>,
-}
-
-impl Chain {
-    /// The chain in nft's words.
-    pub(crate) fn words(&self) -> String {
-        let mut words = format!("{} chain {} {{\n", self.family, self.name);
-        if let Some(Base { kind, hook, priority }) = self.base {
-            words += &format!("\ttype {kind:?} hook {hook:?} priority {priority}; policy accept;\n")
-                .to_lowercase();
-        }
-        for rule in &self.rules {
-            words += &format!("\t{}\n", rule.words);
-        }
-        words + "}\n"
-    }
-}
-
 /// Chains without a hook, by name.
 const GRANTED: &str = "granted";
 const EXACT: &str = "exact";
@@ -89,26 +36,6 @@ const STILL_GRANTED: &str = "still_granted";
 const ARRIVING: &str = "arriving";
 const REJECT: &str = "reject_all";
 const BOUND: &str = "bound";
-
-const R0: Register = Register(0);
-const R1: Register = Register(1);
-const R2: Register = Register(2);
-const R3: Register = Register(3);
-const R4: Register = Register(4);
-const R6: Register = Register(6);
-
-/// `IPS_CONFIRMED` (linux/netfilter/nf_conntrack_common.h): past its first packet.
-const CONFIRMED: u32 = 1 << 3;
-/// `IPS_DST_NAT`.
-const DNAT: u32 = 1 << 5;
-/// `NF_CT_STATE_BIT(IP_CT_NEW)`.
-const NEW: u32 = 1 << 3;
-/// `NFPROTO_IPV4`.
-const IPV4: u8 = 2;
-/// `IPPROTO_TCP`.
-const TCP: u8 = 6;
-/// `ETH_P_IP`.
-const ETHERTYPE_IPV4: u16 = 0x0800;
 
 /// All chains, those first that others go to.
 pub(crate) fn chains(addresses: Addresses) -> Vec<Chain> {
@@ -265,9 +192,9 @@ pub(crate) fn chains(addresses: Addresses) -> Vec<Chain> {
                     ],
                 ),
                 rule(
-                    "meta l4proto tcp ct original ip saddr . ct original ip daddr @grants_any accept",
+                    "ct protocol tcp ct original ip saddr . ct original ip daddr @grants_any accept",
                     [
-                        tcp(),
+                        originally_tcp(),
                         vec![
                             Expression::Known(Known::OriginalSource, R0),
                             Expression::Known(Known::OriginalDestination, R1),
@@ -387,80 +314,4 @@ pub(crate) fn chains(addresses: Addresses) -> Vec<Chain> {
             )],
         ),
     ]
-}
-
-fn rule(words: impl Into<String>, steps: Vec<Expression>) -> Rule {
-    Rule { words: words.into(), steps }
-}
-
-fn end(verdict: Verdict) -> Vec<Expression> {
-    vec![Expression::Verdict(verdict)]
-}
-
-/// `meta l4proto tcp`
-fn tcp() -> Vec<Expression> {
-    vec![Expression::Known(Known::Transport, R0), Expression::Compare(R0, Comparison::Equal, vec![TCP])]
-}
-
-/// `meta nfproto ipv4`, which nft leaves out of its listings where an address follows.
-fn ipv4() -> Vec<Expression> {
-    vec![Expression::Known(Known::Network, R0), Expression::Compare(R0, Comparison::Equal, vec![IPV4])]
-}
-
-/// `meta protocol ip`, which nft leaves out as well.
-fn ipv4_frame() -> Vec<Expression> {
-    let ethertype = ETHERTYPE_IPV4.to_be_bytes().into();
-    vec![Expression::Known(Known::EtherType, R0), Expression::Compare(R0, Comparison::Equal, ethertype)]
-}
-
-/// `ct state new`
-fn new() -> Vec<Expression> {
-    vec![
-        Expression::Known(Known::State, R0),
-        Expression::Mask(R0, NEW.to_ne_bytes()),
-        Expression::Compare(R0, Comparison::Different, 0_u32.to_ne_bytes().into()),
-    ]
-}
-
-/// `ip daddr CIDR`
-fn for_services(addresses: Addresses) -> Vec<Expression> {
-    [ipv4(), destination_in(addresses)].concat()
-}
-
-fn destination_in(addresses: Addresses) -> Vec<Expression> {
-    let load = Expression::Packet(PacketPart::DestinationAddress, R0);
-    [vec![load], in_services(addresses, Comparison::Equal)].concat()
-}
-
-/// `ct original ip daddr CIDR`
-fn originally_for_services(addresses: Addresses, comparison: Comparison) -> Vec<Expression> {
-    let load = Expression::Known(Known::OriginalDestination, R0);
-    [vec![load], in_services(addresses, comparison)].concat()
-}
-
-fn in_services(addresses: Addresses, comparison: Comparison) -> Vec<Expression> {
-    vec![
-        Expression::Mask(R0, addresses.services.mask().to_be_bytes()),
-        Expression::Compare(R0, comparison, addresses.services.address.octets().into()),
-    ]
-}
-
-/// `ip daddr LISTENER`
-fn for_listener(addresses: Addresses) -> Vec<Expression> {
-    vec![
-        Expression::Packet(PacketPart::DestinationAddress, R0),
-        Expression::Compare(R0, Comparison::Equal, addresses.listener.octets().into()),
-    ]
-}
-
-/// `iifname . ip saddr …`
-fn from_workload(lookup: Expression) -> Vec<Expression> {
-    vec![Expression::Known(Known::InputName, R0), Expression::Packet(PacketPart::SourceAddress, R4), lookup]
-}
-
-/// Text in 16 bytes, as the kernel has interface names and kinds.
-fn padded_text(text: &str) -> Vec<u8> {
-    let mut bytes = text.as_bytes().to_vec();
-    bytes.resize(16, 0);
-    bytes
 }

@@ -49,6 +49,14 @@ impl Value {
     /// No bytes.
     pub(crate) const EMPTY: Self = Self { bytes: [0; 28], length: 0 };
 
+    /// These bytes, as the kernel has them; `None` if they are too many to be ours.
+    pub(crate) fn new(key: &[u8]) -> Option<Self> {
+        let mut value = Self::EMPTY;
+        value.bytes.get_mut(..key.len())?.copy_from_slice(key);
+        value.length = key.len() as u8;
+        Some(value)
+    }
+
     /// The bytes.
     pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.length)]

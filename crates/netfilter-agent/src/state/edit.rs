@@ -125,9 +125,15 @@ fn service_port(vip: Ipv4Addr, port: VirtualPort, listener: SocketAddrV4) -> Ele
 }
 
 fn grant(bound: &Bound, vip: Ipv4Addr, port: VirtualPort) -> Element {
-    let key = Value::EMPTY.ip(bound.workload.ip).ip(vip);
+    let (set, key) = grant_key(bound.workload.ip, vip, port);
+    element(set, key)
+}
+
+/// Where a client's grant is in the kernel.
+pub(crate) fn grant_key(client: Ipv4Addr, vip: Ipv4Addr, port: VirtualPort) -> (SetName, Value) {
+    let key = Value::EMPTY.ip(client).ip(vip);
     match port.number {
-        Some(number) => element(SetName::Grants, key.protocol(port.protocol).port(number.get())),
-        None => element(SetName::GrantsAny, key),
+        Some(number) => (SetName::Grants, key.protocol(port.protocol).port(number.get())),
+        None => (SetName::GrantsAny, key),
     }
 }

@@ -1,0 +1,107 @@
+//! Pieces that rules share, each with its words in nft's language.
+
+use super::{Addresses, Comparison, Expression, PacketPart, Register, Rule, Verdict, expression::Known};
+
+pub(super) const R0: Register = Register(0);
+pub(super) const R1: Register = Register(1);
+pub(super) const R2: Register = Register(2);
+pub(super) const R3: Register = Register(3);
+pub(super) const R4: Register = Register(4);
+pub(super) const R6: Register = Register(6);
+
+/// `IPS_CONFIRMED` (linux/netfilter/nf_conntrack_common.h): past its first packet.
+pub(super) const CONFIRMED: u32 = 1 << 3;
+/// `IPS_DST_NAT`.
+pub(super) const DNAT: u32 = 1 << 5;
+/// `NF_CT_STATE_BIT(IP_CT_NEW)`.
+pub(super) const NEW: u32 = 1 << 3;
+/// `NFPROTO_IPV4`.
+pub(super) const IPV4: u8 = 2;
+/// `IPPROTO_TCP`.
+pub(super) const TCP: u8 = 6;
+/// `ETH_P_IP`.
+pub(super) const ETHERTYPE_IPV4: u16 = 0x0800;
+
+pub(super) fn rule(words: impl Into<String>, steps: Vec<Expression>) -> Rule {
+    Rule { words: words.into(), steps }
+}
+
+pub(super) fn end(verdict: Verdict) -> Vec<Expression> {
+    vec![Expression::Verdict(verdict)]
+}
+
+/// `meta l4proto tcp`
+pub(super) fn tcp() -> Vec<Expression> {
+    vec![Expression::Known(Known::Transport, R0), Expression::Compare(R0, Comparison::Equal, vec![TCP])]
+}
+
+/// `ct protocol tcp`, which holds for the ICMP errors of a TCP connection too.
+pub(super) fn originally_tcp() -> Vec<Expression> {
+    vec![
+        Expression::Known(Known::OriginalProtocol, R0),
+        Expression::Compare(R0, Comparison::Equal, vec![TCP]),
+    ]
+}
+
+/// `meta nfproto ipv4`, which nft leaves out of its listings where an address follows.
+pub(super) fn ipv4() -> Vec<Expression> {
+    vec![Expression::Known(Known::Network, R0), Expression::Compare(R0, Comparison::Equal, vec![IPV4])]
+}
+
+/// `meta protocol ip`, which nft leaves out as well.
+pub(super) fn ipv4_frame() -> Vec<Expression> {
+    let ethertype = ETHERTYPE_IPV4.to_be_bytes().into();
+    vec![Expression::Known(Known::EtherType, R0), Expression::Compare(R0, Comparison::Equal, ethertype)]
+}
+
+/// `ct state new`
+pub(super) fn new() -> Vec<Expression> {
+    vec![
+        Expression::Known(Known::State, R0),
+        Expression::Mask(R0, NEW.to_ne_bytes()),
+        Expression::Compare(R0, Comparison::Different, 0_u32.to_ne_bytes().into()),
+    ]
+}
+
+/// `ip daddr CIDR`
+pub(super) fn for_services(addresses: Addresses) -> Vec<Expression> {
+    [ipv4(), destination_in(addresses)].concat()
+}
+
+pub(super) fn destination_in(addresses: Addresses) -> Vec<Expression> {
+    let load = Expression::Packet(PacketPart::DestinationAddress, R0);
+    [vec![load], in_services(addresses, Comparison::Equal)].concat()
+}
+
+/// `ct original ip daddr CIDR`
+pub(super) fn originally_for_services(addresses: Addresses, comparison: Comparison) -> Vec<Expression> {
+    let load = Expression::Known(Known::OriginalDestination, R0);
+    [vec![load], in_services(addresses, comparison)].concat()
+}
+
+pub(super) fn in_services(addresses: Addresses, comparison: Comparison) -> Vec<Expression> {
+    vec![
+        Expression::Mask(R0, addresses.services.mask().to_be_bytes()),
+        Expression::Compare(R0, comparison, addresses.services.address.octets().into()),
+    ]
+}
+
+/// `ip daddr LISTENER`
+pub(super) fn for_listener(addresses: Addresses) -> Vec<Expression> {
+    vec![
+        Expression::Packet(PacketPart::DestinationAddress, R0),
+        Expression::Compare(R0, Comparison::Equal, addresses.listener.octets().into()),
+    ]
+}
+
+/// `iifname . ip saddr …`
+pub(super) fn from_workload(lookup: Expression) -> Vec<Expression> {
+    vec![Expression::Known(Known::InputName, R0), Expression::Packet(PacketPart::SourceAddress, R4), lookup]
+}
+
+/// Text in 16 bytes, as the kernel has interface names and kinds.
+pub(super) fn padded_text(text: &str) -> Vec<u8> {
+    let mut bytes = text.as_bytes().to_vec();
+    bytes.resize(16, 0);
+    bytes
+}
