@@ -25,8 +25,7 @@ build: install-needs ## builds everything
 	cargo build --workspace
 
 demo: install-needs ## raises two hosts and shows the story, as root; KEEP=1 leaves them up
-	cargo build --workspace
-	cargo run --quiet -p steppe-integration --bin demo
+	@integration/run-demo
 
 test: install-needs ## runs every test, as root
 	@integration/run-tests

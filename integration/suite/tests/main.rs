@@ -1,6 +1,7 @@
 //! Tests on real parts. They need root; see CONTRIBUTING.md.
 
 mod common;
+mod demo;
 mod docker_only;
 mod docs;
 mod grpc;

@@ -69,5 +69,5 @@ pub use namespaces::Namespaces;
 pub use nix::sys::signal::Signal;
 pub use output::Output;
 pub use steppe_probe::{Attempt, Outcome, greet, now_ns};
-pub use suite::{GROUP, Identity, RUN_DIR, Suite};
+pub use suite::{GROUP, Identity, RUN_DIR, Suite, programs};
 pub use wait::{eventually, throughout};

@@ -122,7 +122,11 @@ pub(crate) fn socket(daemon: &Daemon) -> PathBuf {
 
 /// A program of the workspace: beside the running test or demo, or in `STEPPE_BIN_DIR`.
 pub(crate) fn binary(name: &str) -> PathBuf {
-    std::env::var_os("STEPPE_BIN_DIR").map_or_else(profile_dir, PathBuf::from).join(name)
+    bin_dir().join(name)
+}
+
+fn bin_dir() -> PathBuf {
+    std::env::var_os("STEPPE_BIN_DIR").map_or_else(profile_dir, PathBuf::from)
 }
 
 /// Cargo's `target/debug` or `target/release` that the running program is from.
@@ -136,6 +140,12 @@ pub(crate) fn profile_dir() -> PathBuf {
 pub(crate) fn target_dir() -> PathBuf {
     let profile = profile_dir();
     profile.parent().unwrap_or(&profile).to_owned()
+}
+
+/// Where Steppe's programs and grpcurl are, as a beginning for `PATH`.
+pub fn programs() -> String {
+    let needs = target_dir().join("needs");
+    format!("{}:{}", bin_dir().display(), needs.display())
 }
 
 /// Fails at once, and clearly, if the suite hasn't been built.
