@@ -6,7 +6,6 @@ use std::{
     net::Ipv4Addr,
     sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc as std_mpsc},
     time::Instant,
-    time::Instant,
 };
 
 use steppe_api::sync::{Agent, Change, Rejection};
