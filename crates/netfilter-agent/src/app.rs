@@ -91,7 +91,7 @@ fn start(
     thread::spawn(move || failing("connections can't be cut", flows::cut(&revoked, &cutter)));
     if !owned {
         warn!(
-            "this kernel does not keep others off our tables (Linux 6.9 does): what they change is put back"
+            "nothing keeps others off our tables (Linux 6.9 can, see --table-owner): what they change is put back"
         );
         let monitor = Monitor::open(writer).map_err(Error::netlink("watched"))?;
         thread::spawn(move || fail("nftables can't be followed", restore(monitor, &restorer)));

@@ -25,6 +25,8 @@ use crate::config::Config;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let config = Config::parse();
-    config.logging.start();
-    exit(app::run(config).await)
+    exit(match config.logging.start() {
+        Ok(()) => app::run(config).await,
+        failed => failed,
+    })
 }
