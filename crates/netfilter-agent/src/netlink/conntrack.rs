@@ -46,13 +46,13 @@ pub(crate) struct Flow {
 ///
 /// # Errors
 /// The kernel's.
-pub(crate) fn delete(socket: &mut Socket, matches: impl Fn(&Flow) -> bool) -> io::Result<usize> {
+pub(crate) fn delete(socket: &mut Socket, mut matches: impl FnMut(&Flow) -> bool) -> io::Result<usize> {
     let mut request = socket.request();
     request.add(GET, DUMP, &fixed(AF_INET), |attrs| {
         attrs.be32(CTA_STATUS, DNAT);
         attrs.be32(CTA_STATUS_MASK, DNAT);
     });
-    let flows = socket.ask(&request, |message| read(message).filter(&matches))?;
+    let flows = socket.ask(&request, |message| read(message).filter(&mut matches))?;
     for flow in &flows {
         let mut request = socket.request();
         request.add(DELETE, ACK, &fixed(AF_INET), |attrs| {

@@ -215,6 +215,8 @@ fn while_nobody_listens_a_client_waits_for_the_listener() {
         let control = stage.control(&[80]).await;
         let address = stage.listener.local_addr().unwrap();
         let Stage { host, granted, listener, .. } = stage;
+        // A process that another test is starting holds a copy of every socket until it runs: shut it, don't just drop it.
+        rustix::net::shutdown(&listener, rustix::net::Shutdown::Both).unwrap();
         drop(listener);
         let dialling = tokio::task::spawn_blocking(move || granted.net.dial("247.1.2.3:80"));
         let client = control.client.clone();
@@ -226,7 +228,7 @@ fn while_nobody_listens_a_client_waits_for_the_listener() {
             }
         })
         .await;
-        // A process that another test is starting holds a copy of every socket until it runs.
+        // For the same reason the address may be taken for a moment still.
         let end = Instant::now() + DEADLINE;
         let again = loop {
             match host.net.run(|| TcpListener::bind(address)) {
