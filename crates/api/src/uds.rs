@@ -3,7 +3,10 @@
 use std::{
     fs,
     io::{self, ErrorKind},
-    os::unix::{fs::PermissionsExt as _, net::UnixStream as StdUnixStream},
+    os::unix::{
+        fs::{FileTypeExt as _, PermissionsExt as _},
+        net::UnixStream as StdUnixStream,
+    },
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -35,6 +38,12 @@ pub enum SocketError {
         /// The socket.
         path: PathBuf,
     },
+    /// Something else has the name.
+    #[error("{path}: what is there is no socket: remove it, or choose another --run-dir")]
+    NoSocket {
+        /// The path.
+        path: PathBuf,
+    },
     /// The system said no.
     #[error("{path}: {source}: check that the directory exists and that this process may write in it")]
     Bind {
@@ -51,6 +60,10 @@ pub enum SocketError {
 /// [`SocketError`], which says what to check.
 pub fn bind(path: &Path) -> Result<UnixListener, SocketError> {
     let failed = |source| SocketError::Bind { path: path.to_owned(), source };
+    // A connect to a file is refused just as one to a dead process's socket.
+    if fs::symlink_metadata(path).is_ok_and(|found| !found.file_type().is_socket()) {
+        return Err(SocketError::NoSocket { path: path.to_owned() });
+    }
     match StdUnixStream::connect(path) {
         Ok(_) => return Err(SocketError::Taken { path: path.to_owned() }),
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => {

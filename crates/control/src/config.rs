@@ -4,6 +4,7 @@ use std::{net::Ipv4Addr, ops::RangeInclusive, sync::Arc};
 
 use clap::{Parser, ValueEnum};
 use steppe_daemon::{Logging, NETFILTER_AGENT_UID, PROXY_UID, RunDir};
+use thiserror::Error;
 
 use crate::{
     plan::Cidr,
@@ -68,6 +69,37 @@ fn parse_ports(text: &str) -> Result<RangeInclusive<u16>, String> {
     if first == 0 || first > last { Err(expected()) } else { Ok(first..=last) }
 }
 
+/// Flags and variables that make no sense together.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// A source's variable.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// There is nothing to observe.
+    #[error(
+        "no source is on: set CONSUL_HTTP_ADDR, such as http://127.0.0.1:8500, or leave out --docker off"
+    )]
+    NoSource,
+    /// Nobody can listen there.
+    #[error(
+        "--listener-address {0}: an address that is this host's alone is expected, such as 169.254.77.54: not a loopback, \
+         multicast or reserved one"
+    )]
+    Listener(Ipv4Addr),
+    /// The listener's address would be refused as a virtual IP.
+    #[error(
+        "--listener-address {0} lies in --service-cidr: choose another of either, such as 169.254.77.54 and 247.0.0.0/8"
+    )]
+    Overlap(Ipv4Addr),
+    /// What is there already could not be told from services.
+    #[error("--service-cidr: {0} would be in it; a block that nobody uses is expected, such as 247.0.0.0/8")]
+    Services(Ipv4Addr),
+}
+
+/// Addresses that no virtual IP may be: loopback, multicast and broadcast (RFC 6890), and the unspecified one.
+const NEVER_VIRTUAL: [Ipv4Addr; 4] =
+    [Ipv4Addr::LOCALHOST, Ipv4Addr::new(224, 0, 0, 1), Ipv4Addr::BROADCAST, Ipv4Addr::UNSPECIFIED];
+
 /// Everything that control needs to know to start.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -85,24 +117,66 @@ impl Config {
     /// Completes the flags with the variables that `lookup` gives.
     ///
     /// # Errors
-    /// [`SourceError`], which names the variable and says what to write.
+    /// [`ConfigError`], which names the flag or variable and says what to write.
     pub fn new(
         flags: Flags,
         node: Arc<str>,
         lookup: impl Fn(&str) -> Option<String>,
-    ) -> Result<Self, SourceError> {
+    ) -> Result<Self, ConfigError> {
+        check_addresses(&flags)?;
         let docker = match flags.docker {
             Switch::On => Some(DockerConfig::from_env(&lookup)?),
             Switch::Off => None,
         };
         let consul = ConsulConfig::from_env(&lookup)?;
+        if docker.is_none() && consul.is_none() {
+            return Err(ConfigError::NoSource);
+        }
         Ok(Self { flags, docker, consul, node })
+    }
+}
+
+/// The same that the netfilter-agent asks of them.
+fn check_addresses(flags: &Flags) -> Result<(), ConfigError> {
+    let listener = flags.listener_address;
+    if flags.service_cidr.contains(listener) {
+        return Err(ConfigError::Overlap(listener));
+    }
+    let reserved = listener.is_loopback() || listener.is_unspecified() || listener.octets()[0] >= 224;
+    if reserved {
+        return Err(ConfigError::Listener(listener));
+    }
+    match NEVER_VIRTUAL.into_iter().find(|ip| flags.service_cidr.contains(*ip)) {
+        Some(ip) => Err(ConfigError::Services(ip)),
+        None => Ok(()),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn config(flags: &[&str]) -> Result<Config, ConfigError> {
+        let flags = Flags::try_parse_from([&["steppe-control"], flags].concat()).unwrap();
+        Config::new(flags, "a".into(), |_| None)
+    }
+
+    #[test]
+    fn flags_that_make_no_sense_together_are_refused() {
+        assert!(config(&[]).is_ok());
+        assert!(matches!(config(&["--docker=off"]), Err(ConfigError::NoSource)));
+        for (flag, says) in [
+            ("--service-cidr=127.0.0.0/8", "247.0.0.0/8"),
+            ("--service-cidr=192.0.0.0/2", "247.0.0.0/8"),
+            ("--service-cidr=169.254.0.0/16", "--listener-address"),
+            ("--listener-address=247.0.0.1", "--service-cidr"),
+            ("--listener-address=127.0.0.1", "169.254.77.54"),
+            ("--listener-address=239.0.0.1", "169.254.77.54"),
+        ] {
+            let message = config(&[flag]).unwrap_err().to_string();
+            assert!(message.contains(says), "{flag}: {message}");
+        }
+    }
 
     #[test]
     fn flags_that_make_no_sense_are_refused() {

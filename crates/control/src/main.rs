@@ -16,7 +16,7 @@ fn main() -> ExitCode {
 
 fn start() -> Result<(), Failure> {
     let flags = Flags::parse();
-    flags.logging.start();
+    flags.logging.start()?;
     let node = fs::read_to_string("/proc/sys/kernel/hostname")?;
     let config = Config::new(flags, node.trim().into(), |name| std::env::var(name).ok());
     let config = config.map_err(Failure::usage)?;

@@ -24,7 +24,12 @@ pub fn judge(facts: &Facts) -> Explanation {
                 recovered = pair;
                 &recovered
             }
-            None => return conclude(facts, None, unheard(away, facts)),
+            None => {
+                return match recover::malformed(&facts.query.service) {
+                    Some(problem) => nonsense(facts, &problem),
+                    None => conclude(facts, None, unheard(away, facts)),
+                };
+            }
         },
     };
     if !pair.service_problem.is_empty() {

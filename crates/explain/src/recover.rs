@@ -46,6 +46,15 @@ pub(crate) fn pair(facts: &Facts) -> Option<Pair> {
     })
 }
 
+/// Why a service as it was asked for is none, whoever may be asked about it. Virtual IPs are for those who know them.
+pub(crate) fn malformed(text: &str) -> Option<String> {
+    let host = text.split_once(':').map_or(text, |(host, _)| host);
+    if host.trim().parse::<Ipv4Addr>().is_ok() {
+        return None;
+    }
+    parse_grant(text).err().map(|malformed| malformed.to_string())
+}
+
 /// What the text means. The user is empty where none is written.
 fn service(text: &str, firewall: &Firewall) -> Result<(Asked, i32, u32), String> {
     let (host, port) = text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port)));
