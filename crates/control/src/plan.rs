@@ -34,9 +34,14 @@ pub struct Ignored {
 }
 
 impl Ignored {
-    /// `reason` says what is wrong and what is expected.
+    /// `reason` says what is wrong and what is expected. Whoever wrote the text must not write lines of our log.
     #[must_use]
-    pub fn new(origin: &str, text: impl Into<Arc<str>>, reason: impl Into<Arc<str>>) -> Self {
-        Self { origin: origin.into(), text: text.into(), reason: reason.into() }
+    pub fn new(origin: &str, text: impl AsRef<str>, reason: impl AsRef<str>) -> Self {
+        let [origin, text, reason] = [origin, text.as_ref(), reason.as_ref()].map(on_one_line);
+        Self { origin, text, reason }
     }
+}
+
+fn on_one_line(text: &str) -> Arc<str> {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>().into()
 }

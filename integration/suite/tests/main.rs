@@ -1,5 +1,6 @@
 //! Tests on real parts. They need root; see CONTRIBUTING.md.
 
+mod bad_input;
 mod common;
 mod demo;
 mod docker_only;

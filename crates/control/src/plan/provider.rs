@@ -69,7 +69,6 @@ impl Provider {
             Some(attachment) => Ok(SocketAddrV4::new(attachment.ip, port)),
             None => Err("its container has no address on a bridge of this host"),
         };
-        let origin = format!("label of container {}", container.name);
         let provider = Self {
             id: container.name.clone(),
             source: SourceName::Docker,
@@ -78,7 +77,7 @@ impl Provider {
             address,
             container_port: Some(port),
             tags: Vec::new(),
-            settings: Settings::read(&origin, &[], Some(&container.labels), 1, ignored),
+            settings: Settings::read("", &[], Some(container), 1, ignored),
             health: container.health.clone(),
             workload: Some(container.id.clone()),
             group: container.id.clone(),
@@ -91,7 +90,13 @@ impl Provider {
     pub fn registered(instance: &Instance, local: &Local<'_>, ignored: &mut Vec<Ignored>) -> Self {
         let found = locate(instance, local);
         let workload = found.workload.clone();
-        let labels = workload.as_ref().and_then(|id| local.container(id)).map(|container| &container.labels);
+        if let Err(why) = found.address
+            && [NO_IPV4, NO_PORT].contains(&why)
+        {
+            let origin = format!("Consul service {} on {}", instance.id, instance.node);
+            ignored.push(Ignored::new(&origin, format!("{}:{}", address_of(instance), instance.port), why));
+        }
+        let container = workload.as_ref().and_then(|id| local.container(id));
         let origin = format!("tag of Consul service {}", instance.id);
         let group = workload.clone().or_else(|| registered_alloc(instance).map(Into::into));
         Self {
@@ -102,12 +107,19 @@ impl Provider {
             address: found.address,
             container_port: found.container_port,
             tags: instance.tags.clone(),
-            settings: Settings::read(&origin, &instance.tags, labels, instance.weight, ignored),
+            settings: Settings::read(&origin, &instance.tags, container, instance.weight, ignored),
             health: instance.health.clone(),
             workload,
             group: group.unwrap_or_else(|| format!("{} {}", instance.node, instance.id).into()),
         }
     }
+}
+
+const NO_IPV4: &str = "its registered address is no IPv4 address: register one, such as 10.0.0.5";
+const NO_PORT: &str = "it is registered without a port from 1 to 65535";
+
+fn address_of(instance: &Instance) -> &str {
+    if instance.address.is_empty() { &instance.node_address } else { &instance.address }
 }
 
 struct Found {
@@ -128,12 +140,9 @@ impl Found {
 
 /// Where a registered instance is dialled from this host (LANGUAGE.md, "Endpoints").
 fn locate(instance: &Instance, local: &Local<'_>) -> Found {
-    let text = if instance.address.is_empty() { &instance.node_address } else { &instance.address };
-    let Ok(ip) = text.parse::<Ipv4Addr>() else {
-        return Found::nowhere("its registered address is no IPv4 address");
-    };
+    let Ok(ip) = address_of(instance).parse::<Ipv4Addr>() else { return Found::nowhere(NO_IPV4) };
     if instance.port == 0 {
-        return Found::nowhere("it is registered without a port");
+        return Found::nowhere(NO_PORT);
     }
     let address = SocketAddrV4::new(ip, instance.port);
     if instance.node != *local.node {

@@ -1,10 +1,11 @@
 //! What a provider sets: `steppe.NAME=VALUE` as a tag, `steppe.NAME` as a label. A label beats a tag.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use steppe_model::UserName;
 
 use super::Ignored;
+use crate::observe::Container;
 
 /// Who else may be granted a service (`steppe.allow`).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,24 +28,35 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Reads an instance's tags and the labels of its container. `weight` is what the catalogue says, for when no setting does.
+    /// Reads an instance's tags and its container. `origin` names the tags; `weight` is what the catalogue says, for when no
+    /// setting does.
     pub fn read(
         origin: &str,
         tags: &[String],
-        labels: Option<&BTreeMap<String, String>>,
+        container: Option<&Container>,
         weight: u32,
         ignored: &mut Vec<Ignored>,
     ) -> Self {
         let weight = u8::try_from(weight.clamp(1, 100)).unwrap_or(1);
         let mut settings = Self { allow: Allow::Users(BTreeSet::new()), proxy_protocol: false, weight };
         let from_tags = tags.iter().filter_map(|tag| tag.strip_prefix("steppe.")?.split_once('='));
-        let from_labels = labels.into_iter().flatten().filter_map(|(name, value)| {
-            let name = name.strip_prefix("steppe.")?;
-            Some((name, value.as_str()))
-        });
-        for (name, value) in from_tags.chain(from_labels) {
-            if let Err(reason) = settings.set(name.trim(), value.trim()) {
+        for (name, value) in from_tags {
+            let set = if is_tag(name.trim()) {
+                settings.set(name.trim(), value.trim())
+            } else {
+                Err(unknown_tag())
+            };
+            if let Err(reason) = set {
                 ignored.push(Ignored::new(origin, format!("steppe.{name}={value}"), reason));
+            }
+        }
+        let Some(container) = container else { return settings };
+        for (label, value) in &container.labels {
+            // Labels that nobody knows are named by the workload's reader.
+            let Some(name) = label.strip_prefix("steppe.") else { continue };
+            if let Err(reason) = settings.set(name, value.trim()) {
+                let origin = format!("label of container {}", container.name);
+                ignored.push(Ignored::new(&origin, format!("{label}={value}"), reason));
             }
         }
         settings
@@ -64,12 +76,35 @@ impl Settings {
                 let weight = value.parse().ok().filter(|weight| (1..=100).contains(weight));
                 self.weight = weight.ok_or("a number from 1 to 100 is expected")?;
             }
-            // The container's own, which the workload's reader takes.
-            "connect_to" | "service" | "user" => {}
-            _ => return Err("no such setting: allow, proxy_protocol and weight are known".into()),
+            _ => {}
         }
         Ok(())
     }
+}
+
+/// The settings that are tags and labels.
+const SETTINGS: [&str; 3] = ["allow", "proxy_protocol", "weight"];
+/// The container's own, which the workload's reader takes.
+const LABELS: [&str; 3] = ["connect_to", "service", "user"];
+
+fn is_tag(name: &str) -> bool {
+    SETTINGS.contains(&name) || name == "connect_to"
+}
+
+fn unknown_tag() -> String {
+    format!("no such tag: of those that begin with `steppe.`, {} are known", SETTINGS.join(", "))
+}
+
+/// What is wrong with the name of a label that begins with `steppe.`, if anything is.
+#[must_use]
+pub fn unknown_label(label: &str) -> Option<String> {
+    let name = label.strip_prefix("steppe.")?;
+    let known = SETTINGS.iter().chain(&LABELS);
+    if known.clone().any(|known| *known == name) {
+        return None;
+    }
+    let known: Vec<_> = known.map(|name| format!("steppe.{name}")).collect();
+    Some(format!("no such label: {} are known", known.join(", ")))
 }
 
 #[cfg(test)]
@@ -78,9 +113,17 @@ mod tests {
 
     fn read(tags: &[&str], labels: &[(&str, &str)]) -> (Settings, Vec<Ignored>) {
         let tags: Vec<String> = tags.iter().map(ToString::to_string).collect();
-        let labels = labels.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+        let container = Container {
+            id: "0123".into(),
+            name: "web".into(),
+            labels: labels.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
+            attachments: Vec::new(),
+            published: Vec::new(),
+            health: crate::observe::Health::Passing,
+            ports_known: 0,
+        };
         let mut ignored = Vec::new();
-        let settings = Settings::read("tag of web-1", &tags, Some(&labels), 7, &mut ignored);
+        let settings = Settings::read("tag of web-1", &tags, Some(&container), 7, &mut ignored);
         (settings, ignored)
     }
 
@@ -99,5 +142,14 @@ mod tests {
         assert_eq!(settings.weight, 7);
         assert_eq!(settings.allow, Allow::Users(["carol".parse().unwrap()].into()));
         assert_eq!(ignored.len(), 3);
+    }
+
+    #[test]
+    fn each_mistake_is_named_where_it_stands() {
+        let (_, ignored) = read(&["steppe.user=x"], &[("steppe.weight", "0"), ("steppe.odd", "1")]);
+        let origins: Vec<_> = ignored.iter().map(|ignored| &*ignored.origin).collect();
+        assert_eq!(origins, ["tag of web-1", "label of container web"]);
+        assert!(unknown_label("steppe.weight").is_none() && unknown_label("steppe.user").is_none());
+        assert!(unknown_label("steppe.conect_to").unwrap().contains("steppe.connect_to"));
     }
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use steppe_model::{GrantSpec, Malformed, ServiceName, UserName, parse_connect_to};
 
-use super::Ignored;
+use super::{Ignored, settings::unknown_label};
 use crate::observe::{Container, Instance};
 
 const CONNECT_TO_LABEL: &str = "steppe.connect_to";
@@ -13,6 +13,7 @@ const USER_LABEL: &str = "steppe.user";
 /// Set by Nomad's docker driver on the containers of an allocation.
 const ALLOC_LABEL: &str = "com.hashicorp.nomad.alloc_id";
 const CONNECT_TO_TAG: &str = "connect_to=";
+const OURS: &str = "steppe.";
 /// Nomad's ids of task services begin so, and the allocation's id follows.
 const NOMAD_TASK: &str = "_nomad-task-";
 /// The length of a UUID as text (RFC 9562 §4).
@@ -94,6 +95,15 @@ impl Workload {
         if let Some(text) = connect_to {
             self.ask(&text, origin);
         }
+        let unknown: Vec<_> = self
+            .container
+            .labels
+            .iter()
+            .filter_map(|(name, value)| Some((format!("{name}={value}"), unknown_label(name)?)))
+            .collect();
+        for (text, reason) in unknown {
+            self.ignore(origin, text, reason);
+        }
     }
 
     fn ask(&mut self, text: &str, origin: &Arc<str>) {
@@ -131,7 +141,11 @@ fn parse_offer(text: &str) -> Result<Offer, String> {
 
 /// The values of a registration's `connect_to` tags.
 pub fn connect_to_tags(registration: &Instance) -> impl Iterator<Item = &str> {
-    registration.tags.iter().filter_map(|tag| tag.trim().strip_prefix(CONNECT_TO_TAG))
+    // All other tags of ours begin with `steppe.`: who writes this one so as well means the same.
+    registration.tags.iter().filter_map(|tag| {
+        let tag = tag.trim();
+        tag.strip_prefix(OURS).unwrap_or(tag).strip_prefix(CONNECT_TO_TAG)
+    })
 }
 
 /// The Nomad allocation that a container belongs to.
