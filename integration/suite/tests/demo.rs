@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 fn demo() -> Command {
     let mut demo = Command::new(env!("CARGO_BIN_EXE_demo"));
@@ -10,13 +11,15 @@ fn demo() -> Command {
 }
 
 #[test]
-fn the_demo_goes_as_promised_and_is_plain_text_for_a_pipe() {
+fn the_demo_goes_as_promised_in_under_a_minute_as_plain_text_for_a_pipe() {
+    let start = Instant::now();
     let output = demo().output().expect("it can be started");
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}");
     let last = text.lines().last().unwrap_or_default();
     assert!(last.starts_with("All ") && last.contains(" steps went as promised"), "{last}");
     assert!(!text.contains('\x1b'), "no colours");
+    assert!(start.elapsed() < Duration::from_secs(60), "under a minute, not {:?}", start.elapsed());
 }
 
 #[test]
