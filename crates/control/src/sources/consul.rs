@@ -28,7 +28,7 @@ pub use config::ConsulConfig;
 
 use self::{
     client::Client,
-    watch::{Outcome, Query, Report, Turns, Watch},
+    watch::{Outcome, Own, Query, Report, Turns, Watch},
 };
 use super::{Source, Unheard};
 use crate::observe::{Observation, SourceName};
@@ -65,6 +65,7 @@ impl Source for ConsulSource {
             client: self.client,
             wanted: self.wanted,
             turns: Turns::new(CONNECTIONS),
+            own: Own::new(None),
             watches: BTreeMap::new(),
             reports,
             state: Told::Nothing,
@@ -94,6 +95,7 @@ struct Follower {
     client: Arc<Client>,
     wanted: state::Receiver<BTreeSet<ServiceName>>,
     turns: Turns,
+    own: Own,
     watches: BTreeMap<Query, Watched>,
     reports: mpsc::Sender<Report>,
     state: Told,
@@ -127,9 +129,15 @@ impl Follower {
         self.turns.share_among(wanted.len());
         self.watches.retain(|query, _| wanted.contains(query));
         for query in wanted {
-            let (client, turns, reports) = (&self.client, &self.turns, &self.reports);
+            let (client, turns, own, reports) = (&self.client, &self.turns, &self.own, &self.reports);
             self.watches.entry(query).or_insert_with_key(|query| Watched {
-                watch: Watch::start(query.clone(), client.clone(), turns.clone(), reports.clone()),
+                watch: Watch::start(
+                    query.clone(),
+                    client.clone(),
+                    turns.clone(),
+                    own.clone(),
+                    reports.clone(),
+                ),
                 answered: false,
                 failure: None,
             });

@@ -88,6 +88,8 @@ impl Default for Weights {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Check {
+    #[serde(rename = "CheckID", default)]
+    id: String,
     #[serde(default)]
     name: String,
     status: String,
@@ -115,10 +117,21 @@ pub(super) fn registrations(body: &[u8], odd: &mut WarnOnce) -> Result<Vec<Insta
     Ok(sorted(instances.collect()))
 }
 
-/// The instances of one service.
-pub(super) fn instances(body: &[u8], odd: &mut WarnOnce) -> Result<Vec<Instance>, SourceError> {
+/// Consul's own check of a node, by gossip.
+const SERF_HEALTH: &str = "serfHealth";
+
+/// The instances of one service. That the agent's `own` node is dead can't be, for this is its agent's answer: it was away, and
+/// the catalogue has not noticed yet that it is back.
+pub(super) fn instances(
+    body: &[u8],
+    own: Option<&str>,
+    odd: &mut WarnOnce,
+) -> Result<Vec<Instance>, SourceError> {
     let answer: Vec<Entry> = serde_json::from_slice(body)?;
-    let instances = answer.into_iter().filter_map(|Entry { node, service, checks }| {
+    let instances = answer.into_iter().filter_map(|Entry { node, service, mut checks }| {
+        if own == Some(&*node.node) {
+            checks.retain(|check| check.id != SERF_HEALTH);
+        }
         let verdict = verdict(&checks);
         instance(&node, service, verdict, odd)
     });

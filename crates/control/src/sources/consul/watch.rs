@@ -73,6 +73,9 @@ pub(super) struct Turns {
     crowded: state::Sender<bool>,
 }
 
+/// The name of the agent's node, once it is known, for all watches.
+pub(super) type Own = state::Sender<Option<Arc<str>>>;
+
 impl Turns {
     pub(super) fn new(connections: usize) -> Self {
         let (crowded, _) = state::channel(false);
@@ -121,11 +124,12 @@ impl Watch {
         query: Query,
         client: Arc<Client>,
         turns: Turns,
+        own: Own,
         reports: mpsc::Sender<Report>,
     ) -> Self {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let asker = Asker { query, number, client, turns, reports, odd: WarnOnce::default() };
+        let asker = Asker { query, number, client, turns, own, reports, odd: WarnOnce::default() };
         let task = tokio::spawn(async move {
             let Unheard = asker.ask_for_ever().await;
         });
@@ -149,6 +153,7 @@ struct Asker {
     number: u64,
     client: Arc<Client>,
     turns: Turns,
+    own: Own,
     reports: mpsc::Sender<Report>,
     odd: WarnOnce,
 }
@@ -207,6 +212,7 @@ impl Asker {
     async fn ask(&mut self, standing: &mut Standing) -> Result<(Vec<Instance>, usize), SourceError> {
         if self.query == Query::Node && standing.node.is_none() {
             standing.node = Some(self.node_name().await?);
+            self.own.send_replace(standing.node.clone());
         }
         let (segments, longest) = match (&self.query, standing.node.as_deref()) {
             (Query::Service(name), _) => (["health", "service", name.as_str()], WAIT),
@@ -216,7 +222,10 @@ impl Asker {
             self.turns.take(longest, |longest| self.get(&segments, standing.index, longest)).await?;
         let instances = match &self.query {
             Query::Node => answers::registrations(&body, &mut self.odd)?,
-            Query::Service(_) => answers::instances(&body, &mut self.odd)?,
+            Query::Service(_) => {
+                let own = self.own.borrow().clone();
+                answers::instances(&body, own.as_deref(), &mut self.odd)?
+            }
         };
         // Nothing to be seen is not nothing there.
         if filtered && instances.is_empty() {
