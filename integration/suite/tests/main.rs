@@ -1,5 +1,6 @@
 //! Tests on real parts. They need root; see CONTRIBUTING.md.
 
+mod any_moment;
 mod bad_input;
 mod common;
 mod demo;
@@ -9,6 +10,7 @@ mod grpc;
 mod instances;
 mod kills;
 mod newcomers;
+mod sources;
 mod story;
 mod strangers;
 mod testbed;

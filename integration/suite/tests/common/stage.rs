@@ -1,7 +1,11 @@
 //! The scene of most tests about faults: one host, a service with two instances, a container that is granted it and one that is
 //! not, both of which try all the time, and a connection that is held.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    net::SocketAddr,
+    time::Duration,
+};
 
 use steppe_testbed::{Attempt, Cluster, Container, Host, Lines, Outcome, Run, Service};
 
@@ -18,8 +22,6 @@ const INTERVAL: Duration = Duration::from_millis(10);
 pub struct Stage<'a> {
     /// The host.
     pub host: &'a Host,
-    /// `web-1` and `web-2`.
-    pub instances: [Container; 2],
     /// The container `api`, which is granted `web:80`.
     pub api: Container,
     /// The container `stranger`, which is granted nothing.
@@ -54,9 +56,9 @@ impl<'a> Stage<'a> {
         world.grant(&api, "web").grant(&trier, "web").workload(&stranger).workload(&refused);
         world.wait(a, SOON);
         let granted = Trier::of(&trier);
-        granted.lines.attempts_until(SOON, "it is granted", |attempt| attempt.outcome.is_ok());
+        granted.wait_granted();
         let refused = Trier::of(&refused);
-        Self { host: a, instances, api, stranger, web, world, granted, refused }
+        Self { host: a, api, stranger, web, world, granted, refused }
     }
 
     /// A new connection that is held.
@@ -91,24 +93,42 @@ impl<'a> Stage<'a> {
 
 /// A container that tries to connect all the time.
 pub struct Trier {
-    /// What it prints.
-    pub lines: Lines,
+    container: Container,
+    lines: RefCell<Lines>,
+    /// When the newest attempt began that was looked at.
+    seen: Cell<u64>,
 }
 
 impl Trier {
     /// Reads what it prints.
     pub fn of(container: &Container) -> Self {
-        Self { lines: container.lines() }
+        let lines = RefCell::new(container.lines());
+        Self { container: container.clone(), lines, seen: Cell::new(0) }
+    }
+
+    /// After a restart of Docker's daemon: what it has printed meanwhile comes with the next look.
+    pub fn read_again(&self) {
+        self.lines.replace(self.container.lines());
+    }
+
+    /// Waits for a first success.
+    #[track_caller]
+    fn wait_granted(&self) {
+        let granted = |attempt: &Attempt| attempt.outcome.is_ok();
+        let (_, first) = self.lines.borrow().attempts_until(SOON, "it is granted", granted);
+        self.seen.set(first.start_ns);
     }
 
     /// What came of it since the last look, up to an attempt that began after this call: so each that began before
     /// is among them.
     #[track_caller]
     pub fn tried(&self) -> Vec<Attempt> {
-        let now = steppe_testbed::now_ns();
-        let (mut attempts, last) =
-            self.lines.attempts_until(SOON, "it tries again", |attempt| attempt.start_ns > now);
+        let (now, seen) = (steppe_testbed::now_ns(), self.seen.get());
+        let lines = self.lines.borrow();
+        let (mut attempts, last) = lines.attempts_until(SOON, "it tries again", |a| a.start_ns > now);
         attempts.push(last);
+        attempts.retain(|attempt| attempt.start_ns > seen);
+        self.seen.set(attempts.iter().map(|attempt| attempt.start_ns).max().unwrap_or(seen));
         attempts
     }
 }
