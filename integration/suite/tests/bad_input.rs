@@ -1,13 +1,13 @@
 //! Input that makes no sense: an item is left out alone, named once and shown; a flag ends the process before anything
 //! is bound; and what a process lacks is called by its name.
 
-use std::path::PathBuf;
-
 use serde_json::Value;
 use steppe_testbed::{Cluster, Host, Identity, Output, RUN_DIR, Run, Service, eventually};
 
 use crate::common::{
-    SOON, provide,
+    SOON,
+    programs::binary,
+    provide,
     reach::{reaches, refused, vip_of},
     vip,
 };
@@ -372,13 +372,4 @@ fn a_live_socket_is_left_alone_and_a_dead_one_replaced() {
         let status = a.steppe(&["status"]);
         if status.code == 0 { Ok(()) } else { Err(status.stdout) }
     });
-}
-
-fn binary(name: &str) -> PathBuf {
-    if let Some(folder) = std::env::var_os("STEPPE_BIN_DIR") {
-        return PathBuf::from(folder).join(name);
-    }
-    let program = std::env::current_exe().expect("/proc/self/exe");
-    let found = program.ancestors().map(|folder| folder.join(name)).find(|path| path.is_file());
-    found.unwrap_or_else(|| panic!("{name}: run `make build`"))
 }

@@ -3,18 +3,14 @@
 //!
 //! grpcurl speaks v1alpha of server reflection alone, as all its releases before 1.8.8 do.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
 use serde_json::{Value, json};
 use steppe_testbed::{Cluster, Daemon, Host, Identity, Output, RUN_DIR, Run, eventually};
 
 use crate::common::{
     SOON,
+    programs::{binary, grpcurl},
     reach::{reaches, refused},
     vip,
 };
@@ -426,19 +422,4 @@ fn as_stranger(host: &Host, daemon: &Daemon, method: &str) -> Output {
 
 fn socket(daemon: &Daemon) -> String {
     format!("{RUN_DIR}/{}.sock", daemon.name())
-}
-
-fn grpcurl() -> PathBuf {
-    let program = std::env::current_exe().expect("/proc/self/exe");
-    let found = program.ancestors().map(|folder| folder.join("needs/grpcurl")).find(|path| path.exists());
-    found.expect("grpcurl: run `make install-needs`")
-}
-
-fn binary(name: &str) -> PathBuf {
-    if let Some(folder) = std::env::var_os("STEPPE_BIN_DIR") {
-        return PathBuf::from(folder).join(name);
-    }
-    let program = std::env::current_exe().expect("/proc/self/exe");
-    let found = program.ancestors().map(|folder| folder.join(name)).find(|path| path.is_file());
-    found.unwrap_or_else(|| panic!("{name}: run `make build`"))
 }

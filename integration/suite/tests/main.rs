@@ -6,6 +6,7 @@ mod common;
 mod demo;
 mod docker_only;
 mod docs;
+mod explain;
 mod grpc;
 mod instances;
 mod kills;
