@@ -12,7 +12,7 @@ fn flags(program: &str, subcommand: &[&str]) -> Vec<String> {
     let path = Path::new(env!("CARGO_BIN_EXE_raise")).with_file_name(program);
     let output = Command::new(&path).args(subcommand).arg("--help").output();
     let output = output.unwrap_or_else(|error| panic!("{}: {error}: `make build` makes it", path.display()));
-    let help = String::from_utf8(output.stdout).unwrap();
+    let help = String::from_utf8(output.stdout).expect("text");
     let lines = help.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
     let words = lines.flat_map(|line| line.split([' ', ',', '='])).filter(|word| word.starts_with("--"));
     words.map(str::to_owned).collect()
@@ -36,11 +36,11 @@ fn the_readme_has_every_flag_and_no_other() {
     assert!(flags.len() > 20, "{flags:?}");
     for flag in &flags {
         let named = |line: &&str| line.split(['`', ' ']).any(|word| word == flag);
-        assert!(table.iter().any(|line| named(&line)), "README.md has no {flag}");
+        assert!(table.iter().any(named), "README.md has no {flag}");
     }
     for line in table {
         let mut named = line.split(['`', ' ']).filter(|word| word.starts_with("--"));
-        let flag = named.next().unwrap();
+        let flag = named.next().expect("a flag in each row");
         assert!(flags.iter().any(|known| known == flag), "no program has {flag}");
     }
 }
@@ -48,5 +48,8 @@ fn the_readme_has_every_flag_and_no_other() {
 #[test]
 fn the_architecture_shows_the_tables_as_they_are() {
     let listing = repository("crates/netfilter-agent/tests/ruleset.nft");
-    assert!(repository("ARCHITECTURE.md").contains(listing.trim()), "copy tests/ruleset.nft into ARCHITECTURE.md");
+    assert!(
+        repository("ARCHITECTURE.md").contains(listing.trim()),
+        "copy tests/ruleset.nft into ARCHITECTURE.md"
+    );
 }
