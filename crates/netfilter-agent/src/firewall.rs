@@ -19,7 +19,7 @@ use crate::{
     kernel::{CommitError, Kernel, TableOwner},
     links::{Listing, PortChange, PortView, Ports, Seen, Watcher},
     ruleset::IfName,
-    state::{Edit, Limits, PortLookup as _, State},
+    state::{Bound, Edit, Limits, PortLookup as _, State},
 };
 
 /// Changes of ports that a slow watcher may have before it: a host's containers, several times over.
@@ -68,6 +68,9 @@ impl Firewall {
         let (totals, watchers) = (Totals::default(), Vec::new());
         let mut firewall = Self { state, kernel, totals, host, ports, limits, watchers, revoked };
         firewall.remove_lost();
+        for Bound { workload, .. } in firewall.state.workloads() {
+            firewall.ports.was_known(workload.port_ifindex, workload.mac, workload.ip);
+        }
         firewall
     }
 

@@ -24,6 +24,12 @@ pub(crate) struct Seen {
     pub(crate) ips: Vec<Ipv4Addr>,
 }
 
+impl Seen {
+    fn is_complete(&self) -> bool {
+        self.mac.is_some() && !self.ips.is_empty()
+    }
+}
+
 /// Everything there is.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Listing {
@@ -74,7 +80,7 @@ impl Ports {
 
     /// Whether all is known of a port that there is to know.
     pub(crate) fn is_complete(&self, ifindex: u32) -> bool {
-        self.ports.get(&ifindex).is_some_and(|port| port.mac.is_some() && !port.ips.is_empty())
+        self.ports.get(&ifindex).is_some_and(Seen::is_complete)
     }
 
     /// Every port of which enough is known.
@@ -98,20 +104,30 @@ impl Ports {
         ports.into_iter().filter_map(|port| self.view(port)).map(PortChange::Present).collect()
     }
 
-    /// A port there is. Addresses that are no longer seen stay while the hardware address does: gVisor takes them away from
-    /// the interface when it starts.
+    /// A port there is. Once all is known of it, its addresses stay what they were: gVisor takes them away from the interface
+    /// when it starts, and a container with CAP_NET_ADMIN could give itself another's.
     pub(crate) fn present(&mut self, mut seen: Seen) -> Option<PortChange> {
         let ifindex = seen.ifindex;
         let old = self.view(ifindex);
-        if let Some(known) = self.ports.get(&ifindex) {
-            seen.mac = seen.mac.or(known.mac);
-            if seen.ips.is_empty() && seen.mac == known.mac {
+        match self.ports.get(&ifindex) {
+            Some(known) if known.is_complete() => {
+                seen.mac = known.mac;
                 seen.ips.clone_from(&known.ips);
             }
+            Some(known) => seen.mac = seen.mac.or(known.mac),
+            None => {}
         }
         self.ports.insert(ifindex, seen);
         let new = self.view(ifindex);
         if new == old { None } else { new.map(PortChange::Present) }
+    }
+
+    /// What a port was known as before this process began: what is seen now may have been changed since.
+    pub(crate) fn was_known(&mut self, ifindex: u32, mac: Mac, ip: Ipv4Addr) {
+        if let Some(port) = self.ports.get_mut(&ifindex) {
+            port.mac = Some(mac);
+            port.ips = vec![ip];
+        }
     }
 
     /// An interface is gone, or is no port any more.
@@ -164,15 +180,18 @@ mod tests {
     }
 
     #[test]
-    fn addresses_stay_until_the_port_or_the_hardware_address_goes() {
+    fn a_port_stays_what_it_was_when_first_fully_seen() {
         let mut ports = ports();
-        assert!(matches!(ports.present(seen(&["172.17.0.2"])), Some(PortChange::Present(_))));
-        assert_eq!(ports.present(seen(&[])), None);
-        let other = Seen { mac: Some("02:42:ac:11:00:03".parse().unwrap()), ..seen(&[]) };
-        let Some(PortChange::Present(view)) = ports.present(other) else { panic!("a change") };
-        assert!(view.ips.is_empty());
+        let other: Mac = "02:42:ac:11:00:03".parse().unwrap();
+        // While it is being set up, everything may change.
+        assert!(matches!(ports.present(Seen { mac: Some(other), ..seen(&[]) }), Some(PortChange::Present(_))));
+        let Some(PortChange::Present(view)) = ports.present(seen(&["172.17.0.2"])) else { panic!("a change") };
+        assert_eq!(ports.present(seen(&[])), None, "gVisor takes the addresses away");
+        assert_eq!(ports.present(Seen { mac: Some(other), ..seen(&["172.17.0.3"]) }), None);
+        assert_eq!(ports.views().collect::<Vec<_>>(), [view]);
         assert_eq!(ports.gone(7), Some(PortChange::Gone(7)));
         assert_eq!(ports.port(7), None);
+        assert!(ports.present(Seen { mac: Some(other), ..seen(&["172.17.0.3"]) }).is_some());
     }
 
     #[test]

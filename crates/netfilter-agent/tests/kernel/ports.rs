@@ -133,3 +133,36 @@ fn an_address_that_comes_after_the_link_is_seen() {
         tokio::time::timeout(Duration::from_secs(4), control.port_of(&late)).await.unwrap();
     });
 }
+
+#[test]
+fn a_container_that_takes_anothers_addresses_is_told_as_what_it_was() {
+    let host = Host::new();
+    let agent = Agent::start(&host, &[]);
+    let first = host.container(2);
+    block_on(async {
+        let mut control = Control::connect(&agent).await;
+        control.port_of(&first).await;
+        assert_eq!(control.snapshot(vec![workload(&host, &first)]).await, []);
+    });
+    // CAP_NET_ADMIN in its own namespace is enough for this.
+    let take_anothers_addresses = || {
+        first.net.ip("link set eth0 down");
+        first.net.ip("link set eth0 address 02:42:ac:1e:00:63");
+        first.net.ip("addr flush dev eth0");
+        first.net.ip("addr add 172.30.0.99/24 dev eth0");
+        first.net.ip("link set eth0 up");
+    };
+    let told = |agent: &Agent, last| {
+        // Events come in order: when a later container is told, all before it is.
+        let later = host.container(last);
+        block_on(async {
+            let mut control = Control::connect(agent).await;
+            control.port_of(&later).await;
+            control.port_of(&first).await
+        })
+    };
+    take_anothers_addresses();
+    assert_eq!(told(&agent, 3).mac, first.mac);
+    let agent = Agent::start_in(&host, &[], agent.kill());
+    assert_eq!(told(&agent, 4).mac, first.mac);
+}
