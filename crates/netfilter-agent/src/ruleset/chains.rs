@@ -18,8 +18,9 @@ mod priority {
     /// After every destination translation (the kernel runs them all at -100, in the order of their priorities): what is for a
     /// virtual IP still was not granted.
     pub(super) const GUARD: i32 = -90;
-    /// After the guard, on what was translated.
-    pub(super) const RECHECK: i32 = -80;
+    /// Before any translation: where bridged packets pass the hooks (br_netfilter, which Docker turns on) the kernel sends a
+    /// reset straight to the bridge port, untranslated, so it must answer the address that was dialled.
+    pub(super) const RECHECK: i32 = -120;
     /// Before the host firewall's own filters at 0.
     pub(super) const INPUT: i32 = -10;
     /// As above.
@@ -211,7 +212,8 @@ pub(crate) fn chains(addresses: Addresses) -> Vec<Chain> {
             "recheck",
             hook(ChainKind::Filter, Hook::Prerouting, priority::RECHECK),
             vec![
-                // A translated connection past its first packet, which `granted` has just looked up: a revoked one is cut here.
+                // A connection that is being translated, past its first packet, which is for `granted` to look up: a revoked
+                // one is cut here.
                 rule(
                     format!(
                         "ct status confirmed,dnat / confirmed,dnat ct direction original \
