@@ -63,7 +63,7 @@ struct Counts {
     services_empty: u64,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 struct Ignored {
     origin: String,
     text: String,

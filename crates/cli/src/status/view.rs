@@ -8,6 +8,8 @@ use steppe_explain::{Answer, Paint, Style, age, clean, readiness};
 use super::{Answers, Counts, Ignored, Source, Status, component::Component};
 use crate::table::{Cell, Table};
 
+/// How many of the ignored items are written out: a screen has some forty lines, and the advice stands at the end.
+const SHOWN: usize = 20;
 /// Agents that are asked themselves. Those that only control knows of come after them.
 const ASKED: [&str; 2] = ["proxy", "netfilter-agent"];
 
@@ -55,6 +57,7 @@ impl From<Answers> for Status {
             let ignored = control.ignored.into_iter();
             status.ignored =
                 ignored.map(|i| Ignored { origin: i.origin, text: i.text, reason: i.reason }).collect();
+            status.ignored.sort();
         }
         status.ok = status.components.iter().all(|row| row.ok) && status.sources.iter().all(Source::is_live);
         status.next = status.what_next();
@@ -124,9 +127,12 @@ impl Status {
         if let Some(counts) = &self.counts {
             let _ = writeln!(text, "{}", self.count_line(counts));
         }
-        for ignored in &self.ignored {
+        for ignored in self.ignored.iter().take(SHOWN) {
             let Ignored { origin, text: written, reason } = ignored;
             let _ = writeln!(text, "ignored: {}", clean(&format!("`{written}` ({origin}): {reason}")));
+        }
+        if self.ignored.len() > SHOWN {
+            let _ = writeln!(text, "ignored: {} more, see steppe status --json", self.ignored.len() - SHOWN);
         }
         if let Some(next) = &self.next {
             let _ = writeln!(text, "{} {next}", paint.with(Style::Advice, "next:"));

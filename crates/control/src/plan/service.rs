@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use steppe_model::{Endpoint, Route, ServiceKey, UserName, VirtualPort};
+use steppe_model::{Endpoint, Protocol, Route, ServiceKey, UserName, VirtualPort};
 
 use super::{provider::Provider, settings::Allow};
 
@@ -29,10 +29,20 @@ impl Routing {
     }
 }
 
+/// Whether the proxy can carry what is sent to a port: TCP alone, so far.
+#[must_use]
+pub fn is_carried(port: VirtualPort) -> bool {
+    port.protocol == Protocol::Tcp
+}
+
 /// Finds out where connections to `port` go. PORT leads to the registered port whose port in the container is PORT, else to the
 /// only registered one; several and no match lead nowhere.
 #[must_use]
 pub fn route(providers: &[Provider], port: VirtualPort) -> Routing {
+    if !is_carried(port) {
+        let problem = Some("UDP is not carried yet".to_owned());
+        return Routing { problem, ..Routing::default() };
+    }
     let instances = by_instance(providers);
     match port.number {
         Some(number) => {

@@ -138,7 +138,8 @@ fn resources(
     attached: &[Attached],
 ) -> Vec<v1::ResourceStatus> {
     let listener = ResourceId::new(&ListenerKey { service: key.clone(), port }.to_string());
-    let mut ids = Vec::new();
+    // What others wait for comes first.
+    let mut ids = vec![(AgentName::Proxy, listener.clone())];
     for attached in attached {
         let Ok(bridge_port) = &attached.port else { continue };
         let id = workload_id(&workload.container.id, bridge_port);
@@ -148,7 +149,6 @@ fn resources(
         ids.push((AgentName::Proxy, client.id()));
     }
     ids.push((AgentName::NetfilterAgent, ResourceId::new(&format!("{vip}:{port}"))));
-    ids.push((AgentName::Proxy, listener));
     ids.into_iter().map(|(agent, id)| resource(core, agent, id)).collect()
 }
 

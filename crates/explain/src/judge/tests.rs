@@ -343,6 +343,15 @@ fn another_users_service_needs_its_leave() {
 }
 
 #[test]
+fn a_port_without_a_listener_left_needs_a_larger_range() {
+    let facts = empty(|service| {
+        service.ports[0].problem =
+            "no listener port is left in --listener-ports: choose a larger range".into();
+    });
+    expect(&facts, Verdict::Broken, "port", "leads nowhere", "a larger range as --listener-ports");
+}
+
+#[test]
 fn an_ambiguous_port_names_the_tags() {
     let facts = empty(|service| {
         service.ports[0].problem = "several ports are registered and none is this one".into();

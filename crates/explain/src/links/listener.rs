@@ -58,7 +58,7 @@ fn broken(case: &Case<'_>, summary: &str, text: String) -> Link {
         (Err(away), _) => (text, away.fix()),
         (Ok(_), Some(problem)) => (
             format!("{text}: {problem}"),
-            "remove what the reason names, then restart steppe-proxy: control then sends it everything again".to_owned(),
+            "remove what the reason names; it is tried again every few seconds".to_owned(),
         ),
         (Ok(_), None) => (
             text,

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use steppe_api::v1::Protocol;
+
 use crate::{Link, case::Case, text::port};
 
 const NAME: &str = "port";
@@ -12,11 +14,28 @@ pub(super) fn judge(case: &Case<'_>) -> Option<Link> {
         return None;
     }
     let asked = port(case.protocol, case.port);
-    Some(Link::broken(NAME, format!("port {asked} leads nowhere"), &planned.problem, fix(case)))
+    Some(Link::broken(
+        NAME,
+        format!("port {asked} leads nowhere"),
+        &planned.problem,
+        fix(case, &planned.problem),
+    ))
+}
+
+fn fix(case: &Case<'_>, problem: &str) -> String {
+    const RANGE: &str = "--listener-ports";
+    if case.protocol == i32::from(Protocol::Udp) {
+        let over_tcp = case.connect_to();
+        return format!("use TCP: connect_to={}", over_tcp.trim_end_matches("/udp"));
+    }
+    if problem.contains(RANGE) {
+        return format!("restart steppe-control with a larger range as {RANGE}");
+    }
+    telling_tags(case)
 }
 
 /// Names the tags that each pick one port of every instance that has them.
-fn fix(case: &Case<'_>) -> String {
+fn telling_tags(case: &Case<'_>) -> String {
     let mut ports_of: BTreeMap<(&str, &str), BTreeSet<u32>> = BTreeMap::new();
     let instances = case.instances();
     for instance in &instances {

@@ -3,6 +3,7 @@
 use std::{io::Write as _, net::TcpListener};
 
 use super::*;
+use crate::common::programs::binary;
 
 /// Registered in Consul, with a check that the test sets.
 fn checked(name: &str, at: SocketAddr) -> Service {
@@ -173,5 +174,72 @@ fn an_instance_on_another_node_is_mended_by_publishing_its_port() {
     let _shut = b.docker.run(Run::serve("shut-1", 80).publish_at(80, &at.port().to_string()));
     assert_eq!(reaches(&api, to), "shut-1");
     works(a, "api", "shut:80");
+    cluster.assert_no_leak();
+}
+
+#[test]
+fn a_listener_that_can_not_be_is_mended_as_its_reason_says() {
+    let cluster = Cluster::hosts(1).without_consul().start();
+    let a = cluster.one();
+    a.suite.control.arg("--listener-ports=10000-10000");
+    let squatter = a.enter(|| TcpListener::bind(("0.0.0.0", 10_000))).expect("bind");
+    a.suite.start();
+    let offer =
+        |name: &str, service: &str| a.docker.run(Run::serve(name, 80).label("steppe.service", service));
+    let want = |name: &str, grants: &str| a.docker.run(Run::idle(name).label("steppe.connect_to", grants));
+    let _web = offer("web-1", "web:80");
+    let api = want("api", "web:80");
+    let web = vip(a, "web", 80);
+    refused(&api, web);
+    let expected = Expected {
+        code: 3,
+        reason: "the proxy does not listen for it",
+        link: "listener",
+        fix: "remove what the reason names",
+    };
+    broken(a, "api", "web:80", &expected);
+    let explained = Explained::ask(a, "api", "web:80");
+    let why =
+        "none for web:80: web:80/tcp: rejected: can't listen on 169.254.77.54:10000: Address already in use";
+    assert!(explained.text.contains(why), "{}", explained.text);
+    let status = a.steppe(&["status"]);
+    assert!(status.code == 1 && status.stdout.contains("rejects "), "{}", status.stdout);
+    drop(squatter);
+    reaches(&api, web);
+    works(a, "api", "web:80");
+
+    // UDP can be asked for, and is refused; nothing is degraded by that.
+    let udp = want("udp", "web:80/udp");
+    let expected =
+        Expected { code: 3, reason: "port 80/udp leads nowhere", link: "port", fix: "use TCP: connect_to=" };
+    let fix = broken(a, "udp", "web:80/udp", &expected);
+    let status = a.steppe(&["status"]);
+    assert_eq!(status.code, 0, "{}", status.stdout);
+    udp.remove();
+    let udp = want("udp", between(&fix, "connect_to=", " "));
+    reaches(&udp, web);
+    works(a, "udp", "web:80");
+
+    // A second service finds no port left.
+    let _late = offer("late-1", "late:80");
+    let more = want("more", "late:80");
+    let late = vip(a, "late", 80);
+    refused(&more, late);
+    let expected = Expected {
+        code: 3,
+        reason: "port 80 leads nowhere",
+        link: "port",
+        fix: "a larger range as --listener-ports",
+    };
+    broken(a, "more", "late:80", &expected);
+    a.suite.control.kill();
+    let program = binary("steppe-control");
+    let words = [program.to_str().expect("text"), "--listener-ports=10000-10001"];
+    let control = a.daemon("roomy", steppe_testbed::Identity::CONTROL, &words);
+    control.start();
+    reaches(&more, late);
+    works(a, "more", "late:80");
+    reaches(&api, web);
+    drop(control);
     cluster.assert_no_leak();
 }

@@ -144,3 +144,15 @@ fn with_control_down_the_agents_speak_for_themselves() {
     assert!(text.contains("next: start steppe-control"), "{text}");
     assert!(!text.contains("workloads"), "{text}");
 }
+
+#[test]
+fn a_flood_of_ignored_items_leaves_the_advice_on_the_screen() {
+    let mut answers = answers();
+    let ignored = |n: u32| Ignored { origin: format!("label of container {n:03}"), ..Ignored::default() };
+    if let Ok(control) = &mut answers.control {
+        control.ignored = (0..500).rev().map(ignored).collect();
+    }
+    let text = Status::from(answers).render(Paint::Plain);
+    assert!(text.lines().count() < 40, "{text}");
+    assert!(text.contains("container 000") && text.contains("ignored: 480 more"), "{text}");
+}
