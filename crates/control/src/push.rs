@@ -21,7 +21,7 @@ use std::{
 use agent_state::AgentState;
 use hold::Holds;
 use steppe_api::v1;
-use steppe_model::{Resource, ResourceId};
+use steppe_model::{ListenerKey, Resource, ResourceId};
 
 use crate::{agent::AgentName, multimap::MultiMap, plan::Planned};
 
@@ -103,8 +103,23 @@ impl Push {
     pub fn connected(&mut self, agent: AgentName, inventory: Vec<Resource>, now: Instant) {
         if agent == AgentName::NetfilterAgent {
             self.holds.connected();
+            for resource in &inventory {
+                self.adopt_lead(resource);
+            }
         }
         self.state_mut(agent).connected(inventory, now);
+    }
+
+    /// A rule of an earlier life of control leads to a listener all the same.
+    fn adopt_lead(&mut self, resource: &Resource) {
+        let Resource::ServicePort(rule) = resource else { return };
+        let id = rule.id();
+        if !self.leads_to.contains_key(&id) {
+            let key = ListenerKey { service: rule.service.clone(), port: rule.port };
+            let listener = ResourceId::new(&key.to_string());
+            self.led_to_by.insert(listener.clone(), id.clone());
+            self.leads_to.insert(id, vec![listener]);
+        }
     }
 
     /// An agent's stream ended.
@@ -125,9 +140,9 @@ impl Push {
         }
     }
 
-    /// An agent could not put a resource in force that a request up to `version` carried.
-    pub fn rejected(&mut self, agent: AgentName, version: u64, id: &ResourceId, reason: &str) {
-        self.state_mut(agent).rejected(version, id, reason);
+    /// An agent could not put a resource in force that a request up to `version` carried. Tells whether that is news.
+    pub fn rejected(&mut self, agent: AgentName, version: u64, id: &ResourceId, reason: &str) -> bool {
+        self.state_mut(agent).rejected(version, id, reason)
     }
 
     /// Tries again what was rejected: the reason may have passed.
@@ -181,9 +196,9 @@ impl Push {
         // What the proxy rejects keeps the others from nothing.
         let is_ready = |id: &ResourceId| {
             let required = netfilter.desired(id).into_iter().flat_map(|planned| &planned.requires);
-            required.into_iter().all(|id| {
-                proxy.is_in_force(id) || matches!(proxy.condition(id), Condition::Rejected(_))
-            })
+            required
+                .into_iter()
+                .all(|id| proxy.is_in_force(id) || matches!(proxy.condition(id), Condition::Rejected(_)))
         };
         for workload in self.holds.review(now, is_new, is_ready) {
             self.netfilter.look_again(self.holds.grants(&workload).cloned());
@@ -231,7 +246,7 @@ impl Push {
 
     /// Resources that agents rejected, with the reason.
     #[must_use]
-    pub fn rejections(&self, agent: AgentName) -> BTreeMap<ResourceId, String> {
+    pub fn rejections(&self, agent: AgentName) -> &BTreeMap<ResourceId, String> {
         self.state(agent).rejections()
     }
 }

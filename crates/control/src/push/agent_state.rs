@@ -47,21 +47,31 @@ pub enum Settled {
 /// What we believe the agent has under an id.
 #[derive(Debug)]
 struct Held {
-    /// What was sent or adopted last; `None` once its removal was sent.
-    resource: Option<Arc<Resource>>,
-    /// The version that carried it; 0 when the agent had it when it connected.
+    /// What was sent or adopted last.
+    resource: Arc<Resource>,
+    /// Its removal was sent after it.
+    is_removal: bool,
+    /// The version that carried the last of both; 0 when the agent had it when it connected.
     version: u64,
     settled: bool,
-    /// Whether an earlier content is in force while this one is on its way.
+    /// Whether an earlier content is in force while this one is on its way, or was rejected.
     was_in_force: bool,
-    rejected: Option<String>,
+    is_rejected: bool,
+    /// It was rejected long enough ago to be sent again as it is.
+    is_retry: bool,
 }
+
+/// Requests that may wait for their acknowledgement: past that, what changes waits with us, where a later change of the
+/// same resource takes its place. An agent takes in as many at once (`steppe_api::sync`).
+pub(super) const IN_FLIGHT: usize = 16_384;
 
 /// One agent's share of [`super::Push`].
 #[derive(Debug)]
 pub struct AgentState {
     desired: HashMap<ResourceId, Planned>,
     held: HashMap<ResourceId, Held>,
+    /// Why resources were rejected last, until they are in force or gone.
+    rejections: BTreeMap<ResourceId, String>,
     /// Ids to look at, in the order in which they came up.
     due: VecDeque<ResourceId>,
     is_due: BTreeSet<ResourceId>,
@@ -72,7 +82,7 @@ pub struct AgentState {
     sent: u64,
     acknowledged: u64,
     unsettled: VecDeque<(u64, Option<ResourceId>, Instant)>,
-    /// What the snapshot's end made the agent drop.
+    /// What it was believed to have, and had not when it connected.
     dropped: Vec<ResourceId>,
 }
 
@@ -81,6 +91,7 @@ impl AgentState {
         Self {
             desired: HashMap::new(),
             held: HashMap::new(),
+            rejections: BTreeMap::new(),
             due: VecDeque::new(),
             is_due: BTreeSet::new(),
             link: Link::Down("not connected yet".into()),
@@ -115,10 +126,12 @@ impl AgentState {
     #[must_use]
     pub fn condition(&self, id: &ResourceId) -> Condition {
         match self.held.get(id) {
-            Some(Held { rejected: Some(reason), .. }) => Condition::Rejected(reason.clone()),
-            Some(Held { resource: Some(_), settled: true, .. }) => Condition::InForce,
-            Some(Held { resource: Some(_), .. }) => Condition::Sent,
-            Some(Held { resource: None, .. }) | None => Condition::Waiting,
+            Some(Held { is_rejected: true, .. }) => {
+                Condition::Rejected(self.rejections.get(id).cloned().unwrap_or_default())
+            }
+            Some(Held { is_removal: false, settled: true, .. }) => Condition::InForce,
+            Some(Held { is_removal: false, .. }) => Condition::Sent,
+            Some(Held { is_removal: true, .. }) | None => Condition::Waiting,
         }
     }
 
@@ -129,13 +142,14 @@ impl AgentState {
     }
 
     pub(super) fn is_in_force(&self, id: &ResourceId) -> bool {
-        matches!(self.held.get(id), Some(held) if held.resource.is_some() && held.rejected.is_none()
-            && (held.settled || held.was_in_force))
+        self.held.get(id).is_some_and(|held| {
+            !held.is_removal && ((held.settled && !held.is_rejected) || held.was_in_force)
+        })
     }
 
-    pub(super) fn rejections(&self) -> BTreeMap<ResourceId, String> {
-        let rejected = |(id, held): (&ResourceId, &Held)| Some((id.clone(), held.rejected.clone()?));
-        self.held.iter().filter_map(rejected).collect()
+    /// Resources that it rejected, with the reason.
+    pub(super) fn rejections(&self) -> &BTreeMap<ResourceId, String> {
+        &self.rejections
     }
 
     pub(super) fn desired(&self, id: &ResourceId) -> Option<&Planned> {
@@ -167,18 +181,21 @@ impl AgentState {
     pub(super) fn connected(&mut self, inventory: Vec<Resource>, now: Instant) {
         let adopt = |resource: Resource| {
             let held = Held {
-                resource: Some(Arc::new(resource)),
+                resource: Arc::new(resource),
+                is_removal: false,
                 version: 0,
                 settled: true,
                 was_in_force: true,
-                rejected: None,
+                is_rejected: false,
+                is_retry: false,
             };
-            held.resource.as_ref().map(|resource| resource.id()).map(|id| (id, held))
+            (held.resource.id(), held)
         };
         // What was sent on an earlier stream and is not there now is gone.
-        let held: HashMap<_, _> = inventory.into_iter().filter_map(adopt).collect();
+        let held: HashMap<_, _> = inventory.into_iter().map(adopt).collect();
         let before = std::mem::replace(&mut self.held, held);
         self.dropped.extend(before.into_keys().filter(|id| !self.held.contains_key(id)));
+        self.rejections.clear();
         self.link = Link::Syncing;
         self.since = now;
         self.snapshot_end = None;
@@ -206,11 +223,15 @@ impl AgentState {
             let Some((at, Some(id), _)) = self.unsettled.pop_front() else { continue };
             let Some(held) = self.held.get_mut(&id).filter(|held| held.version == at) else { continue };
             held.settled = true;
-            if held.resource.is_none() {
+            if held.is_rejected {
+                continue;
+            }
+            self.rejections.remove(&id);
+            if held.is_removal {
                 self.held.remove(&id);
                 self.look_again([id.clone()]);
                 settled.push(Settled::Gone(id));
-            } else if held.rejected.is_none() {
+            } else {
                 held.was_in_force = true;
                 settled.push(Settled::InForce(id));
             }
@@ -221,25 +242,24 @@ impl AgentState {
         settled
     }
 
-    pub(super) fn rejected(&mut self, version: u64, id: &ResourceId, reason: &str) {
-        if let Some(held) = self.held.get_mut(id).filter(|held| held.version <= version) {
-            held.rejected = Some(reason.to_owned());
-        }
+    /// Whether that was not known before.
+    pub(super) fn rejected(&mut self, version: u64, id: &ResourceId, reason: &str) -> bool {
+        let Some(held) = self.held.get_mut(id).filter(|held| held.version <= version) else { return false };
+        held.is_rejected = true;
+        self.rejections.insert(id.clone(), reason.to_owned()).is_none_or(|before| before != reason)
     }
 
     pub(super) fn retry_rejected(&mut self) {
-        let rejected: Vec<_> = self.rejections().into_keys().collect();
+        let rejected: Vec<_> = self.rejections.keys().cloned().collect();
         for id in &rejected {
-            if let Some(held) = self.held.get_mut(id).filter(|held| held.settled) {
-                // The content no longer counts as sent.
-                held.resource = None;
-                held.version = 0;
+            if let Some(held) = self.held.get_mut(id).filter(|held| held.settled && held.is_rejected) {
+                held.is_retry = true;
             }
         }
         self.look_again(rejected);
     }
 
-    /// What the agent dropped by itself since the last call.
+    /// What the agent turned out not to have since the last call.
     pub(super) fn take_dropped(&mut self) -> Vec<ResourceId> {
         std::mem::take(&mut self.dropped)
     }
@@ -255,10 +275,12 @@ impl AgentState {
         }
         let mut requests = Vec::new();
         if self.snapshot_end.is_none() {
-            self.snapshot(now, &may_send, &mut requests);
+            self.snapshot(now, &may_send, &may_remove, &mut requests);
         }
-        self.is_due.clear();
-        for id in std::mem::take(&mut self.due) {
+        while self.unsettled.len() < IN_FLIGHT
+            && let Some(id) = self.due.pop_front()
+        {
+            self.is_due.remove(&id);
             if let Some(message) = self.step(&id, &may_send, &may_remove) {
                 requests.push(self.request(message, Some(id), now));
             }
@@ -266,36 +288,51 @@ impl AgentState {
         requests
     }
 
-    /// Everything that is desired and may be sent; what was in force already may always.
+    /// Everything that is desired and may be sent. What is in force and must stay for now, because what shall take its place
+    /// may not be sent yet or because something leads to it, is named as it is.
     fn snapshot(
         &mut self,
         now: Instant,
         may_send: impl Fn(&Planned) -> bool,
+        may_remove: impl Fn(&ResourceId, Option<&Resource>) -> bool,
         requests: &mut Vec<v1::SyncRequest>,
     ) {
         let begin = Message::SnapshotBegin(v1::SnapshotBegin { epoch: std::process::id().into() });
         requests.push(self.request(begin, None, now));
-        let mut ids: Vec<_> = self.desired.keys().cloned().collect();
-        ids.sort_by_cached_key(|id| {
-            (self.desired.get(id).map(|planned| rank(&planned.resource)), id.clone())
-        });
-        for id in ids {
-            let Some(planned) = self.desired.get(&id).cloned() else { continue };
-            if self.held.contains_key(&id) || may_send(&planned) {
-                let message = self.upsert(&id, &planned);
-                requests.push(self.request(message, Some(id), now));
-            } else {
-                self.look_again([id]);
+        let mut named = Vec::new();
+        let mut later = Vec::new();
+        for (id, planned) in &self.desired {
+            match self.held.get(id) {
+                Some(held) if held.resource != planned.resource && !may_send(planned) => {
+                    named.push(held.resource.clone());
+                    later.push(id.clone());
+                }
+                None if !may_send(planned) => later.push(id.clone()),
+                Some(_) | None => named.push(planned.resource.clone()),
             }
         }
+        let mut gone = Vec::new();
+        for (id, held) in self.held.iter().filter(|(id, _)| !self.desired.contains_key(*id)) {
+            if may_remove(id, Some(&held.resource)) {
+                gone.push(id.clone());
+            } else {
+                named.push(held.resource.clone());
+            }
+        }
+        named.sort_by_cached_key(|resource| (rank(resource), resource.id()));
+        for resource in named {
+            let id = resource.id();
+            let message = self.upsert(&id, resource);
+            requests.push(self.request(message, Some(id), now));
+        }
+        self.look_again(later);
         let end = self.request(Message::SnapshotEnd(v1::SnapshotEnd {}), None, now);
         self.snapshot_end = Some(end.version);
-        requests.push(end);
-        let gone: Vec<_> = self.held.keys().filter(|id| !self.desired.contains_key(id)).cloned().collect();
         for id in gone {
-            self.held.remove(&id);
-            self.dropped.push(id);
+            self.removal(&id, end.version);
+            self.unsettled.push_back((end.version, Some(id), now));
         }
+        requests.push(end);
     }
 
     /// What to send about one resource, if anything.
@@ -305,35 +342,50 @@ impl AgentState {
         may_send: impl Fn(&Planned) -> bool,
         may_remove: impl Fn(&ResourceId, Option<&Resource>) -> bool,
     ) -> Option<Message> {
-        let held = self.held.get(id).and_then(|held| held.resource.clone());
-        match (self.desired.get(id).cloned(), held) {
-            (Some(planned), Some(held)) if planned.resource == held => None,
-            (Some(planned), _) if may_send(&planned) => Some(self.upsert(id, &planned)),
-            (Some(_), _) | (None, None) => None,
-            (None, Some(held)) if may_remove(id, Some(&held)) => {
-                let held = self.held.get_mut(id)?;
-                held.resource = None;
-                held.version = self.sent + 1;
-                held.settled = false;
-                held.was_in_force = false;
-                held.rejected = None;
+        match (self.desired.get(id), self.held.get(id)) {
+            (Some(planned), Some(held))
+                if planned.resource == held.resource && !held.is_removal && !held.is_retry =>
+            {
+                None
+            }
+            (Some(planned), _) if may_send(planned) => {
+                let resource = planned.resource.clone();
+                Some(self.upsert(id, resource))
+            }
+            (None, Some(held))
+                if (!held.is_removal || held.is_retry) && may_remove(id, Some(&held.resource)) =>
+            {
+                self.removal(id, self.sent + 1);
                 Some(Message::Remove(id.to_string()))
             }
-            (None, Some(_)) => None,
+            (Some(_), _) | (None, _) => None,
         }
     }
 
-    fn upsert(&mut self, id: &ResourceId, planned: &Planned) -> Message {
-        let was_in_force = self.is_in_force(id);
+    fn removal(&mut self, id: &ResourceId, version: u64) {
+        if let Some(held) = self.held.get_mut(id) {
+            held.is_removal = true;
+            held.version = version;
+            held.settled = false;
+            held.was_in_force = false;
+            held.is_rejected = false;
+            held.is_retry = false;
+        }
+    }
+
+    fn upsert(&mut self, id: &ResourceId, resource: Arc<Resource>) -> Message {
+        let message = Message::Upsert((&*resource).into());
         let held = Held {
-            resource: Some(planned.resource.clone()),
+            resource,
+            is_removal: false,
             version: self.sent + 1,
             settled: false,
-            was_in_force,
-            rejected: None,
+            was_in_force: self.is_in_force(id),
+            is_rejected: false,
+            is_retry: false,
         };
         self.held.insert(id.clone(), held);
-        Message::Upsert((&*planned.resource).into())
+        message
     }
 
     fn request(&mut self, message: Message, id: Option<ResourceId>, now: Instant) -> v1::SyncRequest {

@@ -69,7 +69,12 @@ impl Bench {
         let requests = self.push.outgoing(agent, self.now);
         let fake = self.agent(agent);
         assert!(fake.connected || requests.is_empty(), "sent to nobody");
-        fake.arrived.extend(requests);
+        fake.arrived.extend(requests.clone());
+        for request in requests {
+            if let Some(Message::Upsert(wire)) = request.message {
+                self.check_upsert(agent, &ResourceId::new(&wire.id));
+            }
+        }
     }
 
     /// The agent settles one request.
@@ -82,7 +87,6 @@ impl Bench {
             Message::SnapshotBegin(_) => self.agent(agent).named = Some(BTreeSet::new()),
             Message::Upsert(wire) => {
                 let resource = Resource::try_from(wire).unwrap();
-                self.check_upsert(agent, &resource);
                 let fake = self.agent(agent);
                 fake.named.iter_mut().for_each(|named| {
                     named.insert(resource.id());
@@ -97,7 +101,11 @@ impl Bench {
             Message::SnapshotEnd(_) => {
                 let fake = self.agent(agent);
                 let named = fake.named.take().unwrap();
-                fake.in_force.retain(|id, _| named.contains(id));
+                let gone: Vec<_> = fake.in_force.keys().filter(|id| !named.contains(*id)).cloned().collect();
+                for id in gone {
+                    self.check_removal(agent, &id);
+                    self.agent(agent).in_force.remove(&id);
+                }
             }
         }
         self.agent(agent).unacknowledged = Some(request.version);
@@ -109,14 +117,11 @@ impl Bench {
         }
     }
 
-    /// Make before break: what a new rule leads to is there.
-    fn check_upsert(&mut self, agent: AgentName, resource: &Resource) {
-        let id = resource.id();
-        if agent == NetfilterAgent && !self.netfilter.in_force.contains_key(&id) && !self.proxy_restarts {
-            for required in self.requires.get(&id).into_iter().flatten() {
-                let revoked = matches!(resource, Resource::Grant(_) | Resource::ServicePort(_))
-                    && self.push.proxy.desired(required).is_none();
-                assert!(revoked || self.proxy.in_force.contains_key(required), "{id} before {required}");
+    /// Make before break: what a new rule leads to is there when it is sent.
+    fn check_upsert(&self, agent: AgentName, id: &ResourceId) {
+        if agent == NetfilterAgent && !self.netfilter.in_force.contains_key(id) && !self.proxy_restarts {
+            for required in self.requires.get(id).into_iter().flatten() {
+                assert!(self.proxy.in_force.contains_key(required), "{id} before {required}");
             }
         }
     }
@@ -240,6 +245,150 @@ fn what_is_rejected_is_tried_again() {
     assert_eq!(bench.push.outgoing(Proxy, bench.now).len(), 1);
     bench.push.acknowledged(Proxy, 4);
     assert_eq!(bench.push.state(Proxy).condition(&id), Condition::InForce);
+}
+
+/// The proxy rejects the listener, and acknowledges everything.
+fn reject_listener(bench: &mut Bench, id: &ResourceId) -> bool {
+    let version = bench.push.outgoing(Proxy, bench.now).last().unwrap().version;
+    let is_news = bench.push.rejected(Proxy, version, id, "no");
+    bench.push.acknowledged(Proxy, version);
+    is_news
+}
+
+#[test]
+fn what_is_rejected_time_and_again_is_news_once() {
+    let mut bench = Bench::new();
+    bench.connect(Proxy);
+    let (listener, requires) = service(0, 1).swap_remove(0);
+    let id = listener.id();
+    bench.desire(listener, requires);
+    assert!(reject_listener(&mut bench, &id));
+    bench.push.retry_rejected();
+    assert!(!reject_listener(&mut bench, &id));
+    assert_eq!(bench.push.rejections(Proxy).len(), 1);
+}
+
+#[test]
+fn a_rejected_change_leaves_the_former_content_in_force() {
+    let mut bench = Bench::new();
+    service(0, 1).into_iter().take(1).for_each(|(resource, requires)| bench.desire(resource, requires));
+    bench.settle();
+    let id = service(0, 1)[0].0.id();
+    bench.desire(service(0, 2).swap_remove(0).0, vec![]);
+    reject_listener(&mut bench, &id);
+    // A rule that comes now has something to lead to.
+    service(0, 2).into_iter().skip(1).for_each(|(resource, requires)| bench.desire(resource, requires));
+    let version = bench.push.outgoing(Proxy, bench.now).last().unwrap().version;
+    bench.push.acknowledged(Proxy, version);
+    assert_eq!(kinds(&bench.push.outgoing(NetfilterAgent, bench.now)).len(), 2);
+}
+
+#[test]
+fn what_is_about_to_be_tried_again_can_be_removed() {
+    let mut bench = Bench::new();
+    bench.settle();
+    let [listener, client, rule, _] = service(0, 1).try_into().unwrap();
+    let rule_id = rule.0.id();
+    let client_id = client.0.id();
+    for (resource, requires) in [listener, client.clone(), rule.clone()] {
+        bench.desire(resource, requires);
+    }
+    bench.settle();
+    let Resource::ServicePort(mut changed) = rule.0.clone() else { unreachable!() };
+    changed.listener = "169.254.77.54:19999".parse().unwrap();
+    bench.desire(Resource::ServicePort(changed), rule.1);
+    let version = bench.push.outgoing(NetfilterAgent, bench.now).last().unwrap().version;
+    bench.push.rejected(NetfilterAgent, version, &rule_id, "no");
+    bench.push.acknowledged(NetfilterAgent, version);
+    // It can't be sent again now: what it requires is gone.
+    bench.push.desire(Proxy, client_id, None);
+    bench.push.outgoing(Proxy, bench.now);
+    bench.push.retry_rejected();
+    assert!(bench.push.outgoing(NetfilterAgent, bench.now).is_empty());
+    bench.push.desire(NetfilterAgent, rule_id.clone(), None);
+    let requests = bench.push.outgoing(NetfilterAgent, bench.now);
+    assert_eq!(requests[0].message, Some(Message::Remove(rule_id.to_string())));
+}
+
+#[test]
+fn a_rejected_removal_is_tried_again() {
+    let mut bench = Bench::new();
+    service(0, 1).into_iter().for_each(|(resource, requires)| bench.desire(resource, requires));
+    bench.settle();
+    let id = service(0, 1)[3].0.id();
+    bench.push.desire(NetfilterAgent, id.clone(), None);
+    let version = bench.push.outgoing(NetfilterAgent, bench.now)[0].version;
+    bench.push.rejected(NetfilterAgent, version, &id, "the kernel is busy");
+    bench.push.acknowledged(NetfilterAgent, version);
+    assert_eq!(bench.push.rejections(NetfilterAgent).len(), 1);
+    bench.push.retry_rejected();
+    let requests = bench.push.outgoing(NetfilterAgent, bench.now);
+    assert_eq!(requests[0].message, Some(Message::Remove(id.to_string())));
+    bench.push.acknowledged(NetfilterAgent, requests[0].version);
+    assert!(bench.push.rejections(NetfilterAgent).is_empty());
+}
+
+#[test]
+fn control_that_starts_anew_takes_no_listener_from_a_rule() {
+    let mut bench = Bench::new();
+    service(0, 1).into_iter().for_each(|(resource, requires)| bench.desire(resource, requires));
+    bench.settle();
+    // Nothing of it is desired by the next life of control.
+    bench.push = Push::new(bench.now);
+    bench.push.open();
+    AgentName::ALL.into_iter().for_each(|agent| bench.connect(agent));
+    bench.settle();
+    assert!(bench.proxy.in_force.is_empty() && bench.netfilter.in_force.is_empty());
+}
+
+#[test]
+fn a_rule_stays_as_it_is_until_its_new_listener_is_there() {
+    let mut bench = Bench::new();
+    service(0, 1).into_iter().for_each(|(resource, requires)| bench.desire(resource, requires));
+    bench.settle();
+    bench.push = Push::new(bench.now);
+    bench.push.open();
+    let mut moved = service(0, 1);
+    for (resource, _) in &mut moved {
+        let to = "169.254.77.54:19999".parse().unwrap();
+        match resource {
+            Resource::Listener(listener) => listener.address = to,
+            Resource::ServicePort(rule) => rule.listener = to,
+            _ => {}
+        }
+    }
+    let desired: BTreeMap<_, _> =
+        moved.iter().map(|(resource, _)| (resource.id(), resource.clone())).collect();
+    moved.into_iter().for_each(|(resource, requires)| bench.desire(resource, requires));
+    let before = bench.netfilter.in_force.clone();
+    bench.disconnect(Proxy);
+    bench.connect(NetfilterAgent);
+    for _ in 0..10 {
+        bench.send(NetfilterAgent);
+        bench.step(NetfilterAgent);
+        bench.acknowledge(NetfilterAgent);
+    }
+    assert_eq!(bench.netfilter.in_force, before);
+    bench.settle();
+    let in_force: BTreeMap<_, _> = bench.proxy.in_force.into_iter().chain(bench.netfilter.in_force).collect();
+    assert_eq!(in_force, desired);
+}
+
+#[test]
+fn an_agent_that_does_not_answer_is_not_told_without_end() {
+    let mut bench = Bench::new();
+    bench.connect(Proxy);
+    bench.push.outgoing(Proxy, bench.now);
+    let mut sent = 0;
+    for n in 0..u32::try_from(agent_state::IN_FLIGHT).unwrap() + 10 {
+        let weight = u8::try_from(n % 2).unwrap() + 1;
+        bench.desire(service(0, weight).swap_remove(0).0, vec![]);
+        sent += bench.push.outgoing(Proxy, bench.now).len();
+    }
+    assert!(sent < agent_state::IN_FLIGHT);
+    bench.desire(service(0, 9).swap_remove(0).0, vec![]);
+    bench.push.acknowledged(Proxy, u64::MAX);
+    assert_eq!(bench.push.outgoing(Proxy, bench.now).len(), 1, "the last content alone");
 }
 
 fn workload() -> Resource {

@@ -46,7 +46,7 @@ fn agent_status(core: &Core, agent: AgentName, now: Instant) -> v1::AgentStatus 
         Link::Syncing => (v1::AgentState::Syncing, String::new()),
         Link::Live => (v1::AgentState::Live, String::new()),
     };
-    let rejected = core.push.rejections(agent).into_iter();
+    let rejected = core.push.rejections(agent).iter();
     v1::AgentStatus {
         name: agent.process().name().into(),
         state: state_name.into(),
@@ -56,7 +56,7 @@ fn agent_status(core: &Core, agent: AgentName, now: Instant) -> v1::AgentStatus 
         acked_version,
         behind_ms: millis(state.behind(now)),
         rejected: rejected
-            .map(|(id, reason)| v1::Reject { version: 0, id: id.to_string(), reason })
+            .map(|(id, reason)| v1::Reject { version: 0, id: id.to_string(), reason: reason.clone() })
             .collect(),
     }
 }
