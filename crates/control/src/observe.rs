@@ -74,6 +74,14 @@ impl Container {
     pub fn same_place(&self, other: &Self) -> bool {
         self.attachments == other.attachments && self.published == other.published
     }
+
+    /// Whether Docker says the same of it as of `other`, perhaps at another time.
+    #[must_use]
+    pub fn same_facts(&self, other: &Self) -> bool {
+        self.same_place(other)
+            && (&self.id, &self.name, &self.labels, &self.health)
+                == (&other.id, &other.name, &other.labels, &other.health)
+    }
 }
 
 /// A container's address on one bridge network.
@@ -127,6 +135,14 @@ pub struct Instance {
     pub weight: u32,
     /// How it is doing.
     pub health: Health,
+}
+
+impl Instance {
+    /// Whether it is registered on the node with this name. Consul compares such names without regard to case.
+    #[must_use]
+    pub fn is_on(&self, node: &str) -> bool {
+        self.node.eq_ignore_ascii_case(node)
+    }
 }
 
 /// Whether an instance may get connections.

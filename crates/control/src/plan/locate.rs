@@ -138,9 +138,6 @@ impl<'a> Local<'a> {
             let attachment = container.attachments.first()?;
             Some((container, SocketAddrV4::new(attachment.ip, port.container_port)))
         });
-        own.chain(published).find(|(container, _)| match (alloc, alloc_of(container)) {
-            (Some(registered), Some(own)) => registered == own,
-            (Some(_), None) | (None, _) => true,
-        })
+        own.chain(published).find(|(container, _)| alloc.is_none() || alloc == alloc_of(container))
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Docker never names a container's bridge port, and gives the next container the same address and the same hardware address. So a port is
 //! taken for a container's only if it was there already when Docker was asked and said that the container has the
-//! address: a later container's port came later.
+//! address: a later container's port came later. A port that was one container's is never another's, whatever
+//! addresses it takes: a container that may set its own could wait for the next container's.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -55,8 +56,17 @@ pub enum NoPort {
 #[derive(Debug, Default)]
 pub struct Ports {
     changes: u64,
-    by_ifindex: HashMap<u32, (BridgePort, u64)>,
+    by_ifindex: HashMap<u32, Known>,
     by_mac: MultiMap<Mac, u32>,
+}
+
+#[derive(Debug)]
+struct Known {
+    port: BridgePort,
+    /// The number of the change that brought it, or gave it its hardware address.
+    since: u64,
+    /// The container that it was found to be of.
+    owner: Option<Arc<str>>,
 }
 
 impl Ports {
@@ -87,20 +97,25 @@ impl Ports {
     }
 
     fn put(&mut self, port: BridgePort, touched: &mut BTreeSet<Mac>) {
-        let since = match self.by_ifindex.get(&port.ifindex) {
-            Some((known, _)) if *known == port => return,
-            // What it is now may be somebody else's: it counts from now.
-            Some((known, since)) if known.mac == port.mac && known.bridge == port.bridge => *since,
-            _ => self.changes,
-        };
+        let (mut since, mut owner) = (self.changes, None);
+        if let Some(known) = self.by_ifindex.get(&port.ifindex) {
+            if known.port == port {
+                return;
+            }
+            // With another address it may be meant to look like somebody else's: it counts from now.
+            if known.port.mac == port.mac && known.port.bridge == port.bridge {
+                since = known.since;
+            }
+            owner.clone_from(&known.owner);
+        }
         touched.extend(self.remove(port.ifindex));
         touched.insert(port.mac);
         self.by_mac.insert(port.mac, port.ifindex);
-        self.by_ifindex.insert(port.ifindex, (port, since));
+        self.by_ifindex.insert(port.ifindex, Known { port, since, owner });
     }
 
     fn remove(&mut self, ifindex: u32) -> Option<Mac> {
-        let (port, _) = self.by_ifindex.remove(&ifindex)?;
+        let Known { port, .. } = self.by_ifindex.remove(&ifindex)?;
         self.by_mac.remove(&port.mac, &ifindex);
         Some(port.mac)
     }
@@ -108,35 +123,44 @@ impl Ports {
     /// The port with this index, if it is still what the attachment was found behind.
     #[must_use]
     pub fn still(&self, ifindex: u32, attachment: &Attachment) -> Option<&BridgePort> {
-        let (port, _) = self.by_ifindex.get(&ifindex)?;
+        let Known { port, .. } = self.by_ifindex.get(&ifindex)?;
         (port.mac == attachment.mac && port.bridge == attachment.bridge).then_some(port)
     }
 
-    /// The port behind which the attachment is, if Docker told of the attachment after `known` changes.
+    /// The port behind which the container's attachment is, if Docker told of the attachment after `known` changes. It is
+    /// the container's from now on.
     ///
     /// # Errors
     /// [`NoPort`] when it can't be told.
-    pub fn find(&self, attachment: &Attachment, known: u64) -> Result<&BridgePort, NoPort> {
+    pub fn find(
+        &mut self,
+        container: &Arc<str>,
+        attachment: &Attachment,
+        known: u64,
+    ) -> Result<&BridgePort, NoPort> {
         let mut named = Vec::new();
         let mut nameless = Vec::new();
         for ifindex in self.by_mac.get(&attachment.mac) {
-            let Some((port, since)) = self.by_ifindex.get(ifindex) else { continue };
-            if port.bridge != attachment.bridge {
+            let Some(Known { port, since, owner }) = self.by_ifindex.get(ifindex) else { continue };
+            if port.bridge != attachment.bridge || owner.as_ref().is_some_and(|owner| owner != container) {
                 continue;
             }
             if port.ips.contains(&attachment.ip) {
-                named.push((port, *since));
+                named.push((*ifindex, *since));
             } else if port.ips.is_empty() {
-                nameless.push((port, *since));
+                nameless.push((*ifindex, *since));
             }
         }
         let candidates = if named.is_empty() { nameless } else { named };
-        match candidates.as_slice() {
-            [] => Err(NoPort::None),
-            [(port, since)] if *since <= known => Ok(port),
-            [_] => Err(NoPort::Unproven),
-            _ => Err(NoPort::Several),
-        }
+        let ifindex = match candidates.as_slice() {
+            [] => return Err(NoPort::None),
+            [(ifindex, since)] if *since <= known => ifindex,
+            [_] => return Err(NoPort::Unproven),
+            _ => return Err(NoPort::Several),
+        };
+        let found = self.by_ifindex.get_mut(ifindex).ok_or(NoPort::None)?;
+        found.owner = Some(container.clone());
+        Ok(&found.port)
     }
 }
 
@@ -170,11 +194,11 @@ mod tests {
         let mut ports = Ports::default();
         let ip = attachment(2).ip;
         ports.apply(PortChange::Present(port(7, 2, &[ip])));
-        assert_eq!(ports.find(&attachment(2), 0), Err(NoPort::Unproven));
-        assert_eq!(ports.find(&attachment(2), ports.changes()).unwrap().ifindex, 7);
+        assert_eq!(ports.find(&"c".into(), &attachment(2), 0), Err(NoPort::Unproven));
+        assert_eq!(ports.find(&"c".into(), &attachment(2), ports.changes()).unwrap().ifindex, 7);
         ports.apply(PortChange::Gone(7));
         ports.apply(PortChange::Present(port(8, 2, &[ip])));
-        assert_eq!(ports.find(&attachment(2), 1), Err(NoPort::Unproven));
+        assert_eq!(ports.find(&"c".into(), &attachment(2), 1), Err(NoPort::Unproven));
         assert!(ports.still(7, &attachment(2)).is_none());
     }
 
@@ -185,18 +209,18 @@ mod tests {
         ports.apply(PortChange::Present(port(7, 2, &[ip])));
         let touched = ports.apply(PortChange::Listed(vec![port(7, 2, &[ip]), port(9, 3, &[])]));
         assert_eq!(touched, BTreeSet::from([attachment(3).mac]));
-        assert_eq!(ports.find(&attachment(2), 1).unwrap().ifindex, 7);
+        assert_eq!(ports.find(&"c".into(), &attachment(2), 1).unwrap().ifindex, 7);
     }
 
     #[test]
     fn an_address_decides_and_two_of_it_decide_nothing() {
         let mut ports = Ports::default();
         ports.apply(PortChange::Present(port(7, 2, &[])));
-        assert_eq!(ports.find(&attachment(2), 9).unwrap().ifindex, 7);
+        assert_eq!(ports.find(&"c".into(), &attachment(2), 9).unwrap().ifindex, 7);
         ports.apply(PortChange::Present(port(8, 2, &[attachment(2).ip])));
-        assert_eq!(ports.find(&attachment(2), 9).unwrap().ifindex, 8);
+        assert_eq!(ports.find(&"c".into(), &attachment(2), 9).unwrap().ifindex, 8);
         ports.apply(PortChange::Present(port(9, 2, &[attachment(2).ip])));
-        assert_eq!(ports.find(&attachment(2), 9), Err(NoPort::Several));
+        assert_eq!(ports.find(&"c".into(), &attachment(2), 9), Err(NoPort::Several));
     }
 
     #[test]
@@ -204,6 +228,6 @@ mod tests {
         let mut ports = Ports::default();
         ports.apply(PortChange::Present(port(7, 3, &[])));
         ports.apply(PortChange::Present(port(7, 2, &[attachment(2).ip])));
-        assert_eq!(ports.find(&attachment(2), 1), Err(NoPort::Unproven));
+        assert_eq!(ports.find(&"c".into(), &attachment(2), 1), Err(NoPort::Unproven));
     }
 }

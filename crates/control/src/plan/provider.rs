@@ -145,7 +145,7 @@ fn locate(instance: &Instance, local: &Local<'_>) -> Found {
         return Found::nowhere(NO_PORT);
     }
     let address = SocketAddrV4::new(ip, instance.port);
-    if instance.node != *local.node {
+    if !instance.is_on(local.node) {
         return match () {
             () if ip.is_loopback() || ip.is_unspecified() => {
                 Found::nowhere("it is registered with an address that only its own node can dial")

@@ -19,6 +19,10 @@ const NOMAD_TASK: &str = "_nomad-task-";
 /// The length of a UUID as text (RFC 9562 §4).
 const UUID: usize = 36;
 
+/// Grants of one workload that are read: each costs a virtual IP, a listener and a watch, which all workloads of the
+/// host share.
+const GRANTS: usize = 256;
+
 /// A service that a workload asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Asked {
@@ -108,6 +112,14 @@ impl Workload {
 
     fn ask(&mut self, text: &str, origin: &Arc<str>) {
         for spec in parse_connect_to(text) {
+            if self.asked.len() == GRANTS {
+                let reason =
+                    format!("a workload can have {GRANTS} grants: what comes after them is left out");
+                if self.ignored.last().is_none_or(|last| *last.reason != *reason) {
+                    self.ignore(origin, format!("connect_to={text:.80}"), reason);
+                }
+                return;
+            }
             let text = match &spec {
                 Ok(spec) => spec.to_string(),
                 Err(malformed) => malformed.text.clone(),

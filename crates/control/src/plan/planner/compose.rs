@@ -20,7 +20,7 @@ use crate::{
     observe::Attachment,
     plan::{
         BridgePort,
-        service::{allowed, is_carried, route},
+        service::{allowed, route},
     },
 };
 
@@ -58,16 +58,17 @@ impl Planner {
     }
 
     /// Finds the bridge ports of a container's attachments. One that was found before is kept for as long as it is there.
-    fn attach(&self, workload: &Workload, delta: &mut Delta) -> Vec<Attached> {
+    fn attach(&mut self, workload: &Workload, delta: &mut Delta) -> Vec<Attached> {
         let container = &workload.container;
         let before = self.attached.get(&container.id).map_or(&[][..], Vec::as_slice);
-        let find = |attachment: &Attachment| {
+        let ports = &mut self.ports;
+        let mut find = |attachment: &Attachment| {
             let kept = before.iter().find(|attached| attached.attachment == *attachment);
             let kept = kept.and_then(|attached| attached.port.as_ref().ok());
-            if let Some(port) = kept.and_then(|port| self.ports.still(port.ifindex, attachment)) {
+            if let Some(port) = kept.and_then(|port| ports.still(port.ifindex, attachment)) {
                 return Ok(port.clone());
             }
-            self.ports.find(attachment, container.ports_known).cloned()
+            ports.find(&container.id, attachment, container.ports_known).cloned()
         };
         let attached = container.attachments.iter().map(|attachment| {
             let port = find(attachment);
@@ -88,7 +89,7 @@ impl Planner {
             self.ignored.insert(name.clone(), ignored.clone())
         };
         delta.ignored.extend(new_ones(&before.unwrap_or_default(), &ignored));
-        let mut asked = self.asked(name, &providers);
+        let mut asked = self.asked(name);
         let keys = asked.keys().cloned().collect();
         let before =
             if asked.is_empty() { self.keys.remove(name) } else { self.keys.insert(name.clone(), keys) };
@@ -103,8 +104,13 @@ impl Planner {
     /// The service that a grant of a workload of `user` means now.
     #[must_use]
     pub fn meant(&self, spec: &GrantSpec, user: Option<&UserName>) -> ServiceKey {
-        let providers = self.providers(&spec.name, &mut Vec::new());
-        spec.key(meant(spec, user, &providers))
+        let registered = self.instances.get(&spec.name).is_some_and(|instances| !instances.is_empty());
+        let offered = |owner: Option<&UserName>| {
+            let mut offering = self.offers.get(&spec.name).filter_map(|id| self.workloads.get(id));
+            offering.any(|workload| workload.user.as_ref() == owner)
+        };
+        // What a catalogue has registered belongs to nobody.
+        spec.key(meant(spec, user, |owner| (owner.is_none() && registered) || offered(owner)))
     }
 
     /// Every instance of a service, whoever it belongs to.
@@ -122,13 +128,13 @@ impl Planner {
     }
 
     /// Who asks for a service of this name, by the service that is meant.
-    fn asked(&self, name: &ServiceName, providers: &[Provider]) -> BTreeMap<ServiceKey, Consumers> {
+    fn asked(&self, name: &ServiceName) -> BTreeMap<ServiceKey, Consumers> {
         let mut asked: BTreeMap<ServiceKey, Consumers> = BTreeMap::new();
         for id in self.consumers.get(name) {
             let Some(workload) = self.workloads.get(id) else { continue };
             let specs = workload.asked.iter().filter_map(|asked| asked.spec.as_ref().ok());
             for spec in specs.filter(|spec| spec.name == *name) {
-                let key = spec.key(meant(spec, workload.user.as_ref(), providers));
+                let key = self.meant(spec, workload.user.as_ref());
                 asked.entry(key).or_default().entry(id.clone()).or_default().insert(spec.port);
             }
         }
@@ -190,7 +196,7 @@ impl Planner {
         let plan = dialled.into_iter().map(|port| {
             let mut routing = route(providers, port);
             let mut listener = None;
-            if !providers.is_empty() && is_carried(port) {
+            if !providers.is_empty() {
                 match self.allocator.listener(&listener_key(port)) {
                     Ok(address) => listener = Some(address),
                     Err(error) => routing.problem = Some(error.to_string()),
@@ -263,9 +269,13 @@ impl Planner {
     }
 }
 
-/// Whose service a grant means: the consumer's own user's, else nobody's (LANGUAGE.md).
-fn meant(spec: &GrantSpec, own: Option<&UserName>, providers: &[Provider]) -> Option<UserName> {
-    let has = |owner: Option<&UserName>| providers.iter().any(|provider| provider.owner.as_ref() == owner);
+/// Whose service a grant means: the consumer's own user's, else nobody's (LANGUAGE.md). `has` says whether anything provides
+/// the service of a user, or nobody's.
+fn meant(
+    spec: &GrantSpec,
+    own: Option<&UserName>,
+    has: impl Fn(Option<&UserName>) -> bool,
+) -> Option<UserName> {
     match (&spec.user, own) {
         (Some(user), _) => Some(user.clone()),
         (None, Some(own)) if has(Some(own)) || !has(None) => Some(own.clone()),
