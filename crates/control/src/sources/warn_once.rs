@@ -23,9 +23,4 @@ impl WarnOnce {
         }
         self.0.insert(message);
     }
-
-    #[cfg(test)]
-    pub(super) fn messages(&self) -> Vec<&str> {
-        self.0.iter().map(String::as_str).collect()
-    }
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::{
     observe::{Health, Instance},
-    sources::{SourceError, text::first_line, warn_once::WarnOnce},
+    sources::{SourceError, text::first_line},
 };
 
 /// Of `/v1/agent/self`.
@@ -109,11 +109,10 @@ pub(super) fn node_name(body: &[u8]) -> Result<Arc<str>, SourceError> {
 }
 
 /// The registrations of one node. `null` is Consul's answer when the node isn't in the catalogue.
-pub(super) fn registrations(body: &[u8], odd: &mut WarnOnce) -> Result<Vec<Instance>, SourceError> {
+pub(super) fn registrations(body: &[u8]) -> Result<Vec<Instance>, SourceError> {
     let Some(answer) = serde_json::from_slice::<Option<CatalogNode>>(body)? else { return Ok(Vec::new()) };
     let CatalogNode { node, services } = answer;
-    let instances =
-        services.into_values().filter_map(|service| instance(&node, service, Verdict::Passing, odd));
+    let instances = services.into_values().map(|service| instance(&node, service, Verdict::Passing));
     Ok(sorted(instances.collect()))
 }
 
@@ -122,18 +121,14 @@ const SERF_HEALTH: &str = "serfHealth";
 
 /// The instances of one service. That the agent's `own` node is dead can't be, for this is its agent's answer: it was away, and
 /// the catalogue has not noticed yet that it is back.
-pub(super) fn instances(
-    body: &[u8],
-    own: Option<&str>,
-    odd: &mut WarnOnce,
-) -> Result<Vec<Instance>, SourceError> {
+pub(super) fn instances(body: &[u8], own: Option<&str>) -> Result<Vec<Instance>, SourceError> {
     let answer: Vec<Entry> = serde_json::from_slice(body)?;
-    let instances = answer.into_iter().filter_map(|Entry { node, service, mut checks }| {
+    let instances = answer.into_iter().map(|Entry { node, service, mut checks }| {
         if own == Some(&*node.node) {
             checks.retain(|check| check.id != SERF_HEALTH);
         }
         let verdict = verdict(&checks);
-        instance(&node, service, verdict, odd)
+        instance(&node, service, verdict)
     });
     Ok(sorted(instances.collect()))
 }
@@ -157,27 +152,19 @@ fn verdict(checks: &[Check]) -> Verdict {
     if checks.iter().any(|check| check.status == "warning") { Verdict::Warning } else { Verdict::Passing }
 }
 
-/// None, with a warning, if its port can't be one.
-fn instance(node: &Node, service: Service, verdict: Verdict, odd: &mut WarnOnce) -> Option<Instance> {
-    let Ok(port) = u16::try_from(service.port) else {
-        let [id, node] = [&service.id, &node.node].map(|text| first_line(text));
-        odd.warn(format!(
-            "consul: service {id} on node {node} has port {}: it is left out; a port is 1 to 65535",
-            service.port
-        ));
-        return None;
-    };
+/// A port that can't be one counts as none: the plan says so where it matters.
+fn instance(node: &Node, service: Service, verdict: Verdict) -> Instance {
     let weight = match verdict {
         Verdict::Warning => service.weights.warning,
         Verdict::Passing | Verdict::Critical(_) => service.weights.passing,
     };
-    Some(Instance {
+    Instance {
         id: service.id,
         service: service.service,
         node: node.node.clone(),
         node_address: node.address.clone(),
         address: service.address,
-        port,
+        port: u16::try_from(service.port).unwrap_or(0),
         tags: service.tags,
         meta: service.meta,
         weight: u32::try_from(weight).unwrap_or(1),
@@ -185,7 +172,7 @@ fn instance(node: &Node, service: Service, verdict: Verdict, odd: &mut WarnOnce)
             Verdict::Passing | Verdict::Warning => Health::Passing,
             Verdict::Critical(text) => Health::Critical(text),
         },
-    })
+    }
 }
 
 /// In one order, so that equal answers are equal.

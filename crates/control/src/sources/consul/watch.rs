@@ -221,10 +221,10 @@ impl Asker {
         let Answer { index: answered, filtered, body } =
             self.turns.take(longest, |longest| self.get(&segments, standing.index, longest)).await?;
         let instances = match &self.query {
-            Query::Node => answers::registrations(&body, &mut self.odd)?,
+            Query::Node => answers::registrations(&body)?,
             Query::Service(_) => {
                 let own = self.own.borrow().clone();
-                answers::instances(&body, own.as_deref(), &mut self.odd)?
+                answers::instances(&body, own.as_deref())?
             }
         };
         // Nothing to be seen is not nothing there.
