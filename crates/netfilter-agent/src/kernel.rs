@@ -84,22 +84,33 @@ impl Kernel {
             .map_err(Error::netlink("read"))
     }
 
-    /// Tries to use the tables as they are. Gives false when they must be made anew.
+    /// Tries to use the tables as they are, but for their rules: while nobody owned them, a stranger may have changed
+    /// those. Gives false when the tables must be made anew.
     fn take_over(&mut self, owner: TableOwner, tables: &[Option<TableState>]) -> Result<bool, Error> {
-        let persistent = tables.iter().flatten().all(|table| table.flags & PERSIST != 0);
-        match owner {
-            TableOwner::Off => return Ok(true),
-            // Tables that were made without flags can't get them later.
-            TableOwner::Auto if !persistent => return Ok(false),
-            TableOwner::Auto => {}
+        let members = |family| nftables::members(family, self.addresses);
+        let all_there = |(family, table): (_, &Option<TableState>)| {
+            table.as_ref().is_some_and(|table| table.members == members(family))
+        };
+        if !Family::ALL.into_iter().zip(tables).all(all_there) {
+            return Ok(false);
         }
+        let persistent = tables.iter().flatten().all(|table| table.flags & PERSIST != 0);
+        let flags = match owner {
+            TableOwner::Auto if persistent => OWNER | PERSIST,
+            // Tables that were made without flags can't get them later.
+            TableOwner::Auto => return Ok(false),
+            TableOwner::Off if persistent => PERSIST,
+            TableOwner::Off => 0,
+        };
         let mut batch = self.writer.request();
         nftables::begin(&mut batch);
-        nftables::add_tables(&mut batch, OWNER | PERSIST, self.addresses);
+        nftables::add_tables(&mut batch, flags, self.addresses);
+        nftables::replace_rules(&mut batch, self.addresses);
         nftables::end(&mut batch);
         let refused = self.writer.transact(&batch).map_err(Error::netlink("taken over"))?;
-        self.owned = refused.is_empty();
-        Ok(self.owned)
+        let taken = refused.is_empty();
+        self.owned = taken && owner == TableOwner::Auto;
+        Ok(taken)
     }
 
     /// Makes the tables anew, with everything in them, in one transaction: no packet sees them missing.

@@ -184,8 +184,13 @@ mod tests {
         let mut ports = ports();
         let other: Mac = "02:42:ac:11:00:03".parse().unwrap();
         // While it is being set up, everything may change.
-        assert!(matches!(ports.present(Seen { mac: Some(other), ..seen(&[]) }), Some(PortChange::Present(_))));
-        let Some(PortChange::Present(view)) = ports.present(seen(&["172.17.0.2"])) else { panic!("a change") };
+        assert!(matches!(
+            ports.present(Seen { mac: Some(other), ..seen(&[]) }),
+            Some(PortChange::Present(_))
+        ));
+        let Some(PortChange::Present(view)) = ports.present(seen(&["172.17.0.2"])) else {
+            panic!("a change")
+        };
         assert_eq!(ports.present(seen(&[])), None, "gVisor takes the addresses away");
         assert_eq!(ports.present(Seen { mac: Some(other), ..seen(&["172.17.0.3"]) }), None);
         assert_eq!(ports.views().collect::<Vec<_>>(), [view]);

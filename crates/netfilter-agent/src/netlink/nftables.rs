@@ -17,6 +17,7 @@ pub(super) const SUBSYSTEM: u16 = 10 << 8;
 const NEW_TABLE: u16 = SUBSYSTEM;
 const GET_TABLE: u16 = SUBSYSTEM | 1;
 const DELETE_TABLE: u16 = SUBSYSTEM | 2;
+const DELETE_RULE: u16 = SUBSYSTEM | 8;
 const NEW_SET: u16 = SUBSYSTEM | 9;
 const NEW_ELEMENT: u16 = SUBSYSTEM | 12;
 const GET_ELEMENT: u16 = SUBSYSTEM | 13;
@@ -36,6 +37,9 @@ pub(super) mod table {
     pub(crate) const USERDATA: u16 = 6;
     pub(crate) const OWNER: u16 = 7;
 }
+
+/// `NFTA_RULE_TABLE`.
+const RULE_TABLE: u16 = 1;
 
 /// `NFTA_SET_*`.
 mod set {
@@ -152,6 +156,25 @@ pub(crate) fn add_ruleset(batch: &mut Messages, addresses: Addresses) -> Made {
         rules::add_chain(batch, &chain, &mut made);
     }
     made
+}
+
+/// Makes the rules of tables that have their sets and counters already what they shall be, whatever they were.
+pub(crate) fn replace_rules(batch: &mut Messages, addresses: Addresses) {
+    for family in Family::ALL {
+        // Without a chain's name: all rules of the table.
+        batch.add(DELETE_RULE, 0, &fixed(family.number()), |attrs| attrs.text(RULE_TABLE, TABLE));
+    }
+    for chain in chains(addresses) {
+        rules::add_chain(batch, &chain, &mut Made::new());
+    }
+}
+
+/// How many sets, counters and chains [`add_ruleset`] makes in a table.
+pub(crate) fn members(family: Family, addresses: Addresses) -> u32 {
+    let sets = SETS.iter().filter(|set| set.family == family).count();
+    let chains = chains(addresses).iter().filter(|chain| chain.family == family).count();
+    // And the counter. There are some twenty in all.
+    (sets + chains + 1) as u32
 }
 
 fn add_set(batch: &mut Messages, definition: &Set) {

@@ -68,6 +68,42 @@ fn after_sigkill_with_tables_of_nobody() {
     killed_and_started_again(&["--table-owner", "off"]);
 }
 
+fn changed_by_a_stranger_meanwhile(flags: &[&str]) {
+    let host = Host::new();
+    let agent = Agent::start(&host, flags);
+    let container = host.container(2);
+    block_on(async {
+        let mut control = Control::connect(&agent).await;
+        control.port_of(&container).await;
+        assert_eq!(control.snapshot(vec![workload(&host, &container)]).await, []);
+    });
+    let before = host.net.nft("-s list ruleset");
+    let mut dir = agent.kill();
+    for harm in [
+        "flush chain inet steppe guard",
+        "insert rule bridge steppe prerouting accept",
+        "add chain inet steppe mine { type filter hook prerouting priority -200; policy accept; }",
+        "add set inet steppe mine { type ipv4_addr; }",
+        "add chain inet steppe guard { policy drop; }",
+    ] {
+        host.net.nft(harm);
+        let agent = Agent::start_in(&host, flags, dir);
+        assert_eq!(host.net.nft("-s list ruleset"), before, "{harm}");
+        block_on(async { assert_eq!(Control::connect(&agent).await.inventory.len(), 1, "{harm}") });
+        dir = agent.kill();
+    }
+}
+
+#[test]
+fn what_a_stranger_did_to_orphaned_tables_is_undone() {
+    changed_by_a_stranger_meanwhile(&[]);
+}
+
+#[test]
+fn what_a_stranger_did_to_tables_of_nobody_is_undone() {
+    changed_by_a_stranger_meanwhile(&["--table-owner", "off"]);
+}
+
 #[test]
 fn another_configuration_keeps_the_elements() {
     let host = Host::new();
