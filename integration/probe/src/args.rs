@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Options that take no value.
-const SWITCHES: [&str; 1] = ["forever"];
+const SWITCHES: [&str; 2] = ["forever", "changes"];
 
 /// What follows the subcommand.
 pub(crate) struct Args {

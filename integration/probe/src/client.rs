@@ -2,6 +2,7 @@
 
 use crate::args::Args;
 use std::io::{Read, Write};
+use std::mem::discriminant;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 use steppe_probe::{Attempt, Outcome, greet, now_ns};
@@ -9,17 +10,30 @@ use steppe_probe::{Attempt, Outcome, greet, now_ns};
 /// Default time-out of one attempt: above a SYN's first retransmission at 1 s, below its second at 3 s.
 const TIMEOUT_MS: u64 = 2_000;
 
-/// Prints `START_NS END_NS OUTCOME` for each attempt.
+/// Prints `START_NS END_NS OUTCOME` for each attempt; with `--changes` for those alone whose kind of outcome is not
+/// that of the attempt before or after, so that a tight loop costs no more than its connects.
 pub(crate) fn connect(args: &Args) -> Result<(), String> {
     let to = args.address()?;
     let count = if args.has("forever") { u64::MAX } else { args.number("count", 1)? };
     let interval = args.millis("interval-ms", 0)?;
     let timeout = args.millis("timeout-ms", TIMEOUT_MS)?;
-    for attempt in 0..count {
-        if attempt > 0 {
+    let changes = args.has("changes");
+    let mut kind = None;
+    let mut held_back: Option<Attempt> = None;
+    for nth in 0..count {
+        if nth > 0 {
             pause(interval);
         }
-        say(&Attempt::make(to, timeout).to_string())?;
+        let attempt = Attempt::make(to, timeout);
+        let before = kind.replace(discriminant(&attempt.outcome));
+        if changes && before == kind {
+            held_back = Some(attempt);
+            continue;
+        }
+        if let Some(before) = held_back.take() {
+            say(&before.to_string())?;
+        }
+        say(&attempt.to_string())?;
     }
     Ok(())
 }

@@ -12,7 +12,8 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: probe serve      --port N --name NAME
        probe serve-http --port N --name NAME     answers 503 while the file /fail exists
-       probe connect ADDR:PORT [--count N | --forever] [--interval-ms M] [--timeout-ms T]
+       probe connect ADDR:PORT [--count N | --forever] [--interval-ms M] [--timeout-ms T] [--changes]
+                     --changes prints only the attempts on both sides of each change of outcome
        probe hold    ADDR:PORT [--interval-ms M] [--timeout-ms T]
        probe wait                                does nothing until it is killed";
 

@@ -3,5 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod ask;
+pub mod orders;
 pub mod promises;
+pub mod quantiles;
 pub mod results;

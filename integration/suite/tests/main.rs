@@ -11,6 +11,7 @@ mod grpc;
 mod instances;
 mod kills;
 mod newcomers;
+mod orders;
 mod sources;
 mod story;
 mod strangers;

@@ -5,15 +5,19 @@ use crate::home::Home;
 use crate::http;
 use crate::lan::ROUTER;
 use crate::namespaces::Namespaces;
+use crate::stamped::Stamped;
 use crate::wait::eventually;
 use serde_json::{Map, Value, json};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
+use steppe_probe::now_ns;
 
 /// Inside each host.
 pub(crate) const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8500);
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a blocking query may wait; less than [`http`]'s patience.
+const WATCH_SECONDS: u64 = 10;
 
 /// What all agents have in common. Gossip finds a dead node in some seconds, without declaring a busy one
 /// dead; nothing is fetched from anywhere.
@@ -194,6 +198,24 @@ impl Consul {
         });
     }
 
+    /// Follows a part of the catalog by blocking queries of the test's own, as control does by its own: each answer
+    /// with the time at which it was there. It ends with Consul.
+    pub fn watch(&self, path: &str) -> Stamped<Value> {
+        let (sender, stamped) = Stamped::channel(&format!("consul's {path}"));
+        let (namespaces, path) = (Arc::clone(&self.namespaces), path.to_owned());
+        std::thread::spawn(move || {
+            let mut index = "0".to_owned();
+            while let Ok((at, next, body)) = blocking_query(&namespaces, &path, &index) {
+                index = next;
+                let Ok(value) = serde_json::from_str(&body) else { return };
+                if sender.send((at, value)).is_err() {
+                    return;
+                }
+            }
+        });
+        stamped
+    }
+
     /// Calls any part of Consul's API.
     ///
     /// # Panics
@@ -206,6 +228,16 @@ impl Consul {
     fn api(&self, method: &str, path: &str, body: &Value) -> Result<Value, String> {
         self.namespaces.enter(|| http::json(http::tcp(ADDRESS)?, method, path, body))
     }
+}
+
+/// The answer's time, index and body.
+fn blocking_query(namespaces: &Namespaces, path: &str, index: &str) -> Result<(u64, String, String), String> {
+    let socket = namespaces.enter(|| http::tcp(ADDRESS))?;
+    let path = format!("{path}?stale&index={index}&wait={WATCH_SECONDS}s");
+    let response = http::request(socket, "GET", &path, "application/json", &[])?;
+    let index = response.header("X-Consul-Index").ok_or("no index")?.to_owned();
+    let body = response.text()?;
+    Ok((now_ns(), index, body))
 }
 
 fn agent(node: &str, address: Ipv4Addr) -> Vec<String> {

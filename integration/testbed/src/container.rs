@@ -67,6 +67,14 @@ impl Run {
         Self::new(name, &["probe", "connect", &to.to_string(), "--forever", "--interval-ms", &interval])
     }
 
+    /// The same without a pause to speak of, for measuring: it connects each millisecond, and prints only the attempts
+    /// on both sides of each change of outcome.
+    pub fn connect_tightly(name: &str, to: SocketAddr) -> Self {
+        let mut run = Self::connect(name, to, Duration::from_millis(1));
+        run.command.push("--changes".to_owned());
+        run
+    }
+
     /// A client that holds one connection: it prints `NS open NAME` and, once cut, `NS closed OUTCOME`.
     pub fn hold(name: &str, to: SocketAddr) -> Self {
         Self::new(name, &["probe", "hold", &to.to_string()])

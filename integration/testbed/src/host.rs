@@ -6,19 +6,23 @@ use crate::docker::Docker;
 use crate::holder::Holder;
 use crate::home::Home;
 use crate::output::{self, Output};
+use crate::stamped::Stamped;
 use crate::suite::{self, Identity, Suite};
+use crate::wait::eventually;
 use serde_json::Value;
 use std::fmt::Write;
+use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
-use steppe_probe::Attempt;
+use steppe_probe::{Attempt, now_ns};
 
 /// How many lines of Steppe's logs a dump shows, and of Docker's and Consul's, which are wordy.
 const TAIL: usize = 60;
 const SHORT_TAIL: usize = 12;
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// See the module's head.
 #[derive(Debug)]
@@ -99,6 +103,48 @@ impl Host {
     #[track_caller]
     pub fn nft(&self, arguments: &[&str]) -> String {
         self.exec("nft", arguments).ok()
+    }
+
+    /// Every change of the kernel's rules from now on, in nft's words (`nft monitor`), a line each. It ends with the
+    /// host.
+    ///
+    /// # Panics
+    /// When nft can't be started.
+    pub fn watch_rules(&self) -> Stamped<String> {
+        let sign = "add table inet testbed_mark; delete table inet testbed_mark";
+        self.watch(&["nft", "monitor"], || drop(self.nft(&[sign])))
+    }
+
+    /// Every change of the host's network interfaces from now on, in ip's words (`ip -oneline monitor link`).
+    ///
+    /// # Panics
+    /// When ip can't be started.
+    pub fn watch_links(&self) -> Stamped<String> {
+        let sign = "ip link add testbed_mark type bridge && ip link del testbed_mark";
+        self.watch(&["ip", "-oneline", "monitor", "link"], || drop(self.sh(sign).ok()))
+    }
+
+    /// Follows what a program prints. `sign` makes it print a line with `testbed_mark`: it doesn't tell itself when
+    /// it is ready.
+    fn watch(&self, words: &[&str], sign: impl Fn()) -> Stamped<String> {
+        let name = words.join(" ");
+        let (sender, stamped) = Stamped::channel(&name);
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut child = self.enter(|| command.spawn()).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                sender.send((now_ns(), line)).ok();
+            }
+            // The host can't end before its processes are reaped.
+            child.wait().ok();
+        });
+        eventually(PATIENCE, &format!("`{name}` sees a change"), || {
+            sign();
+            stamped.next().filter(|line| line.contains("testbed_mark")).ok_or("nothing")
+        });
+        stamped
     }
 
     /// Runs `grpcurl -unix -plaintext OPTIONS SOCKET WORDS` on a process's socket, such as `&host.suite.proxy`;

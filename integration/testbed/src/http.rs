@@ -13,6 +13,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// An answer whose body is still to be read.
 pub(crate) struct Response<S> {
     pub(crate) status: u16,
+    headers: Vec<String>,
     body: BufReader<S>,
 }
 
@@ -49,11 +50,13 @@ pub(crate) fn request<S: Read + Write>(
     reader.read_line(&mut line).map_err(lost)?;
     let status = line.split(' ').nth(1).and_then(|word| word.parse().ok());
     let status = status.ok_or_else(|| format!("{method} {path}: `{}` is no HTTP", line.trim_end()))?;
+    let mut headers = Vec::new();
     while !line.trim_end().is_empty() {
         line.clear();
         reader.read_line(&mut line).map_err(lost)?;
+        headers.push(line.trim_end().to_owned());
     }
-    Ok(Response { status, body: reader })
+    Ok(Response { status, headers, body: reader })
 }
 
 /// Sends one request with a JSON body, `Null` for none, and reads the answer as JSON (as a string if it is none).
@@ -75,6 +78,13 @@ pub(crate) fn json<S: Read + Write>(
 }
 
 impl<S: Read> Response<S> {
+    /// A header's value.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let pairs = self.headers.iter().filter_map(|line| line.split_once(':'));
+        let mut values = pairs.filter(|(found, _)| found.eq_ignore_ascii_case(name));
+        values.next().map(|(_, value)| value.trim())
+    }
+
     /// The body up to the connection's end.
     pub(crate) fn bytes(mut self) -> Result<Vec<u8>, String> {
         let mut bytes = Vec::new();

@@ -52,6 +52,7 @@ mod leftovers;
 mod lines;
 mod namespaces;
 mod output;
+mod stamped;
 mod suite;
 mod wait;
 
@@ -68,6 +69,7 @@ pub use lines::Lines;
 pub use namespaces::Namespaces;
 pub use nix::sys::signal::Signal;
 pub use output::Output;
+pub use stamped::Stamped;
 pub use steppe_probe::{Attempt, Outcome, greet, now_ns};
 pub use suite::{GROUP, Identity, RUN_DIR, Suite, programs};
 pub use wait::{eventually, throughout};
