@@ -7,7 +7,7 @@ use std::{
 };
 
 use steppe_api::v1;
-use steppe_model::ServiceName;
+use steppe_model::{Resource, ServiceName};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
@@ -21,6 +21,10 @@ use crate::{
 
 /// How long the first plan waits for an agent that can't be reached, so that choices it has in force can be kept.
 const INVENTORY_WAIT: Duration = Duration::from_secs(3);
+/// How long the first push waits, once every source has been listed, for what a catalogue says of services that no agent
+/// has in force. It answers in milliseconds, or won't (an ACL, say); nobody who asks for such a service may hold up the others.
+/// So long it waits also for Docker to prove whose a bridge port is.
+const ANSWER_WAIT: Duration = Duration::from_secs(2);
 /// How often rejected resources are tried again.
 const RETRY_REJECTED: Duration = Duration::from_secs(5);
 
@@ -46,6 +50,9 @@ pub struct Core {
     pub started: Instant,
     requests: BTreeMap<AgentName, mpsc::UnboundedSender<v1::SyncRequest>>,
     inventories: BTreeSet<AgentName>,
+    /// Services that agents had in force when control started: an empty listing of theirs must have been seen truly.
+    in_force_before: BTreeSet<ServiceName>,
+    listed: Option<Instant>,
     retried: Instant,
 }
 
@@ -60,6 +67,8 @@ impl Core {
             started: now,
             requests: BTreeMap::new(),
             inventories: BTreeSet::new(),
+            in_force_before: BTreeSet::new(),
+            listed: None,
             retried: now,
         }
     }
@@ -79,15 +88,18 @@ impl Core {
     pub fn link_changed(&mut self, agent: AgentName, event: LinkEvent, now: Instant) {
         match event {
             LinkEvent::Connected(inventory, requests) => {
-                inventory.iter().for_each(|resource| self.planner.keep(resource));
+                if !self.push.is_open() {
+                    self.adopt(&inventory);
+                }
                 self.inventories.insert(agent);
                 self.push.connected(agent, inventory, now);
                 self.requests.insert(agent, requests);
             }
             LinkEvent::Acknowledged(version) => self.push.acknowledged(agent, version),
             LinkEvent::Rejected { version, id, reason } => {
-                warn!(agent = agent.process().name(), %id, reason, "rejected; it is tried again");
-                self.push.rejected(agent, version, &id, &reason);
+                if self.push.rejected(agent, version, &id, &reason) {
+                    warn!(agent = agent.process().name(), %id, reason, "rejected; it is tried again");
+                }
             }
             LinkEvent::Disconnected(why) => {
                 self.requests.remove(&agent);
@@ -102,7 +114,9 @@ impl Core {
         if self.may_plan(now) {
             let delta = self.planner.plan(now);
             self.take(delta, &mut wishes);
-            self.open_when_listed();
+            if !self.push.is_open() {
+                self.open_when_listed(now);
+            }
         }
         if now.saturating_duration_since(self.retried) >= RETRY_REJECTED {
             self.retried = now;
@@ -138,12 +152,53 @@ impl Core {
         wishes.reread = delta.reread;
     }
 
-    /// The first-sync gate: an empty world is pushed only when it was truly seen.
-    fn open_when_listed(&mut self) {
-        let answered = !self.sources.has(SourceName::Consul) || self.planner.is_answered();
-        if !self.push.is_open() && self.sources.all_listed() && answered {
-            info!("every source has been listed in full: the agents are told from now on");
-            self.push.open();
+    /// Keeps what an agent has in force from an earlier life of control.
+    fn adopt(&mut self, inventory: &[Resource]) {
+        for resource in inventory {
+            self.planner.keep(resource);
+            match resource {
+                Resource::Listener(listener) => {
+                    self.in_force_before.insert(listener.key.service.name.clone());
+                }
+                Resource::ServicePort(port) => {
+                    self.in_force_before.insert(port.service.name.clone());
+                }
+                Resource::Client(_) | Resource::Workload(_) | Resource::Grant(_) => {}
+            }
         }
     }
+
+    /// The first-sync gate: an empty world is pushed only when it was truly seen.
+    fn open_when_listed(&mut self, now: Instant) {
+        // Without the bridge ports no container has an address of its own: all that is in force would be taken away.
+        if !self.sources.all_listed() || !self.planner.knows_ports() {
+            return;
+        }
+        let listed = *self.listed.get_or_insert(now);
+        let mut unanswered = BTreeSet::new();
+        if self.sources.has(SourceName::Consul) {
+            unanswered.extend(self.planner.unanswered());
+        }
+        let has_waited = now.saturating_duration_since(listed) >= ANSWER_WAIT;
+        if !has_waited && self.planner.has_unproven() {
+            return;
+        }
+        if unanswered.iter().any(|name| !has_waited || self.in_force_before.contains(*name)) {
+            return;
+        }
+        let unanswered: Vec<&str> = unanswered.into_iter().map(ServiceName::as_str).collect();
+        if !unanswered.is_empty() {
+            warn!(
+                services = unanswered.join(","),
+                "consul has no answer for these services: they begin without endpoints"
+            );
+        }
+        info!("every source has been listed in full: the agents are told from now on");
+        self.planner.release_unused();
+        self.in_force_before.clear();
+        self.push.open();
+    }
 }
+
+#[cfg(test)]
+mod tests;

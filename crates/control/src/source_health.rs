@@ -51,6 +51,9 @@ impl SourcesBoard {
     /// Takes note of what a source tells.
     pub fn note(&mut self, observation: &Observation, now: Instant) {
         match observation {
+            // A full listing is one, also when something else of that source fails.
+            Observation::Containers(_) => self.listed(SourceName::Docker),
+            Observation::Registrations { .. } => self.listed(SourceName::Consul),
             Observation::Live(name) => {
                 if let Some(health) = self.0.get_mut(name) {
                     health.state = SourceState::Live;
@@ -67,6 +70,15 @@ impl SourcesBoard {
                 }
             }
             _ => {}
+        }
+    }
+
+    fn listed(&mut self, name: SourceName) {
+        if let Some(health) = self.0.get_mut(&name).filter(|health| health.state == SourceState::Starting) {
+            health.state = match health.failing_since {
+                None => SourceState::Live,
+                Some(_) => SourceState::Stale,
+            };
         }
     }
 

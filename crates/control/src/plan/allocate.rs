@@ -106,6 +106,11 @@ impl<K: Clone + Eq + Hash + ToString> Places<K> {
         Some(place)
     }
 
+    fn retain(&mut self, is_used: impl Fn(&K) -> bool) {
+        self.by_key.retain(|key, _| is_used(key));
+        self.by_place.retain(|_, key| is_used(key));
+    }
+
     fn release(&mut self, key: &K) {
         if let Some(place) = self.by_key.remove(key) {
             self.by_place.remove(&place);
@@ -188,6 +193,16 @@ impl Allocator {
     /// The listener is not used any more: its port may go to another.
     pub fn release_listener(&mut self, key: &ListenerKey) {
         self.listeners.release(key);
+    }
+
+    /// Releases the virtual IPs and the listeners that are not used.
+    pub fn retain(
+        &mut self,
+        is_service_used: impl Fn(&ServiceKey) -> bool,
+        is_listener_used: impl Fn(&ListenerKey) -> bool,
+    ) {
+        self.vips.retain(is_service_used);
+        self.listeners.retain(is_listener_used);
     }
 }
 

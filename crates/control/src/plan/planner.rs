@@ -11,7 +11,7 @@ use std::{
     time::Instant,
 };
 
-use steppe_model::{Resource, ResourceId, ServiceKey, ServiceName, VirtualPort};
+use steppe_model::{ListenerKey, Resource, ResourceId, ServiceKey, ServiceName, VirtualPort};
 
 use super::{
     Allocator, BridgePort, Ignored, NoPort, PortChange, Provider, Workload,
@@ -151,9 +151,22 @@ impl Planner {
     pub fn keep(&mut self, resource: &Resource) {
         match resource {
             Resource::Listener(listener) => self.allocator.keep_listener(&listener.key, listener.address),
-            Resource::ServicePort(port) => self.allocator.keep_vip(&port.service, port.vip),
+            Resource::ServicePort(port) => {
+                self.allocator.keep_vip(&port.service, port.vip);
+                let key = ListenerKey { service: port.service.clone(), port: port.port };
+                self.allocator.keep_listener(&key, port.listener);
+            }
             Resource::Client(_) | Resource::Workload(_) | Resource::Grant(_) => {}
         }
+    }
+
+    /// Gives up the kept choices that no service needs. Call it when everything has been listed and planned.
+    pub fn release_unused(&mut self) {
+        let services = &self.services;
+        self.allocator.retain(
+            |key| services.contains_key(key),
+            |key| services.get(&key.service).is_some_and(|service| service.ports.contains_key(&key.port)),
+        );
     }
 
     /// Takes in what a source tells.
@@ -186,8 +199,28 @@ impl Planner {
         self.ports.changes()
     }
 
+    /// Whether the bridge ports have been listed.
+    #[must_use]
+    pub fn knows_ports(&self) -> bool {
+        self.ports.changes() > 0
+    }
+
+    /// Whether Docker must be asked again about some container, as [`Delta::reread`] says: what is in force for it could not be
+    /// told from a predecessor's.
+    #[must_use]
+    pub fn has_unproven(&self) -> bool {
+        self.attached.values().flatten().any(|attached| attached.port == Err(NoPort::Unproven))
+    }
+
     fn learn(&mut self, container: Container) {
         let id = container.id.clone();
+        let is_bound = self.attached.get(&id).is_some_and(|all| all.iter().all(|one| one.port.is_ok()));
+        if let Some(known) = self.workloads.get_mut(&id).filter(|_| is_bound)
+            && known.container.same_facts(&container)
+        {
+            known.container.ports_known = container.ports_known;
+            return;
+        }
         let unchanged_subnets = match self.workloads.get(&id) {
             Some(known) if known.container.same_place(&container) => true,
             Some(_) => {
@@ -254,6 +287,10 @@ impl Planner {
     fn register(&mut self, node: Arc<str>, instances: Vec<Instance>) {
         if self.node != node {
             self.node = node;
+            self.names_by_address = NamesByAddress::default();
+            for (name, instances) in &self.instances {
+                self.names_by_address.replace(name, &[], instances, &self.node);
+            }
             self.dirty_names.extend(self.consumers.keys().cloned());
         }
         let asking: Vec<_> =
@@ -292,10 +329,9 @@ impl Planner {
         self.consumers.keys()
     }
 
-    /// Whether the catalogue has answered for every service that is asked for.
-    #[must_use]
-    pub fn is_answered(&self) -> bool {
-        self.consumers.keys().all(|name| self.instances.contains_key(name))
+    /// The services that are asked for, and for which the catalogue has not answered yet.
+    pub fn unanswered(&self) -> impl Iterator<Item = &ServiceName> {
+        self.consumers.keys().filter(|name| !self.instances.contains_key(*name))
     }
 
     /// The node's name.

@@ -20,7 +20,7 @@ use crate::{
     observe::Attachment,
     plan::{
         BridgePort,
-        service::{allowed, route},
+        service::{allowed, is_carried, route},
     },
 };
 
@@ -196,7 +196,7 @@ impl Planner {
         let plan = dialled.into_iter().map(|port| {
             let mut routing = route(providers, port);
             let mut listener = None;
-            if !providers.is_empty() {
+            if !providers.is_empty() && is_carried(port) {
                 match self.allocator.listener(&listener_key(port)) {
                     Ok(address) => listener = Some(address),
                     Err(error) => routing.problem = Some(error.to_string()),

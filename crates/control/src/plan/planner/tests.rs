@@ -9,6 +9,8 @@ use crate::{
     plan::workload_id,
 };
 
+mod places;
+
 const NODE: &str = "n1";
 
 fn planner() -> Planner {

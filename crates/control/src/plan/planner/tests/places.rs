@@ -1,0 +1,155 @@
+//! Whose a registration or a bridge port is when names, addresses and nodes change.
+
+use super::*;
+
+fn consumer() -> Container {
+    container(1, &[("steppe.connect_to", "web:80")])
+}
+
+fn endpoints(planner: &Planner) -> Vec<String> {
+    let ports = planner.services().values().flat_map(|service| service.ports.values());
+    let endpoints = ports.flat_map(|port| &port.routing.endpoints);
+    endpoints.map(|endpoint| endpoint.address.to_string()).collect()
+}
+
+#[test]
+fn the_catalogues_name_of_the_node_may_come_after_its_services() {
+    let mut planner = planner();
+    let here = instance("n1.example", "here", "", 20_002, &[]);
+    settle(
+        &mut planner,
+        vec![
+            Observation::Containers(vec![consumer()]),
+            Observation::Instances(name("web"), vec![here]),
+            Observation::Registrations { node: "n1.example".into(), instances: vec![] },
+            Observation::Container(container(2, &[])),
+        ],
+    );
+    assert_eq!(endpoints(&planner), ["172.17.0.2:8080"]);
+    settle(&mut planner, vec![Observation::ContainerGone(container(2, &[]).id)]);
+    assert_eq!(endpoints(&planner), ["10.0.0.9:20002"]);
+}
+
+#[test]
+fn consul_compares_node_names_without_regard_to_case() {
+    let mut planner = planner();
+    settle(
+        &mut planner,
+        vec![
+            Observation::Containers(vec![consumer(), container(2, &[])]),
+            Observation::Instances(name("web"), vec![instance("N1", "here", "", 20_002, &[])]),
+        ],
+    );
+    assert_eq!(endpoints(&planner), ["172.17.0.2:8080"]);
+}
+
+#[test]
+fn a_dead_allocations_registration_is_no_container_that_nomad_did_not_make() {
+    let mut planner = planner();
+    let old = "_nomad-task-11111111-1111-1111-1111-111111111111-web";
+    settle(
+        &mut planner,
+        vec![
+            Observation::Containers(vec![consumer(), container(2, &[])]),
+            Observation::Instances(name("web"), vec![instance(NODE, old, "172.17.0.2", 8080, &[])]),
+        ],
+    );
+    assert!(endpoints(&planner).is_empty());
+}
+
+#[test]
+fn a_port_that_was_one_containers_is_never_anothers() {
+    let mut planner = planner();
+    planner.observe_port(PortChange::Listed(vec![port(3)]));
+    settle(&mut planner, vec![Observation::Containers(vec![container(3, &[])])]);
+    assert!(planner.attached[&container(3, &[]).id][0].port.is_ok());
+    // It takes the addresses that Docker will give to the next container.
+    planner.observe_port(PortChange::Present(BridgePort { ifindex: port(3).ifindex, ..port(1) }));
+    settle(&mut planner, vec![Observation::Container(consumer())]);
+    assert_eq!(planner.attached[&consumer().id][0].port, Err(NoPort::None));
+    planner.observe_port(PortChange::Present(port(1)));
+    planner.plan(Instant::now());
+    assert_eq!(planner.attached[&consumer().id][0].port, Ok(port(1)));
+}
+
+#[test]
+fn a_listing_that_says_nothing_new_touches_nothing() {
+    let mut planner = planner();
+    planner.observe_port(PortChange::Listed(vec![port(1)]));
+    let listed = |ports_known| Container { ports_known, ..consumer() };
+    settle(&mut planner, vec![Observation::Containers(vec![listed(1)])]);
+    planner.observe(Observation::Containers(vec![listed(2)]));
+    assert!(planner.dirty_workloads.is_empty() && planner.dirty_names.is_empty());
+    // What it proves is taken in all the same.
+    planner.observe_port(PortChange::Gone(port(1).ifindex));
+    planner.observe_port(PortChange::Present(BridgePort { ifindex: 150, ..port(1) }));
+    planner.observe(Observation::Containers(vec![listed(3)]));
+    planner.plan(Instant::now());
+    assert_eq!(planner.attached[&consumer().id][0].port.as_ref().map(|port| port.ifindex), Ok(150));
+}
+
+#[test]
+fn a_listing_that_says_nothing_new_still_proves_a_port() {
+    let mut planner = planner();
+    planner.observe_port(PortChange::Listed(vec![]));
+    planner.observe_port(PortChange::Present(port(1)));
+    let listed = |ports_known| Container { ports_known, ..consumer() };
+    settle(&mut planner, vec![Observation::Containers(vec![listed(1)])]);
+    assert_eq!(planner.attached[&consumer().id][0].port, Err(NoPort::Unproven));
+    settle(&mut planner, vec![Observation::Containers(vec![listed(2)])]);
+    assert_eq!(planner.attached[&consumer().id][0].port, Ok(port(1)));
+}
+
+#[test]
+fn choices_that_agents_have_in_force_are_kept_and_those_nobody_needs_are_not() {
+    let mut fresh = planner();
+    let asks = || Observation::Containers(vec![consumer(), container(2, &[("steppe.service", "web:8080")])]);
+    let usual = settle(&mut fresh, vec![asks()]);
+    let port_of = |world: &World| {
+        let mut ports = world.0.values().filter_map(|planned| match &*planned.resource {
+            Resource::ServicePort(port) => Some(port.clone()),
+            _ => None,
+        });
+        ports.next_back().unwrap()
+    };
+    let usual = port_of(&usual);
+    let vip = [247, 1, 2, 3].into();
+    let listener = SocketAddrV4::new([169, 254, 77, 54].into(), 12_345);
+    assert_ne!((usual.vip, usual.listener), (vip, listener));
+
+    // The proxy may have lost its listeners; the rule says where they were.
+    let mut adopting = planner();
+    let kept = steppe_model::ServicePort { vip, listener, ..usual.clone() };
+    adopting.keep(&Resource::ServicePort(kept.clone()));
+    let other = steppe_model::ServicePort { service: "gone".parse_key(), vip: usual.vip, ..usual };
+    adopting.keep(&Resource::ServicePort(other));
+    assert_eq!(port_of(&settle(&mut adopting, vec![asks()])), kept);
+    adopting.release_unused();
+    assert_eq!(adopting.allocator.vip(&"web".parse_key()).unwrap(), vip);
+    adopting.allocator.release_vip(&"web".parse_key());
+    assert_eq!(
+        adopting.allocator.vip(&"web".parse_key()).unwrap(),
+        fresh.services()[&"web".parse_key()].vip.unwrap()
+    );
+}
+
+#[test]
+fn grants_of_one_workload_are_bounded() {
+    let mut planner = planner();
+    let many: Vec<_> = (0..1000).map(|n| format!("s{n}")).collect();
+    let tags = [format!("connect_to={}", many.join(","))];
+    let tags: Vec<_> = tags.iter().map(String::as_str).collect();
+    let mut delta = Delta::default();
+    for observation in [
+        Observation::Containers(vec![container(1, &[])]),
+        Observation::Registrations {
+            node: NODE.into(),
+            instances: vec![instance(NODE, "api", "", 20_001, &tags)],
+        },
+    ] {
+        planner.observe(observation);
+        delta = planner.plan(Instant::now());
+    }
+    assert_eq!(planner.wanted().count(), 256);
+    assert_eq!(delta.ignored.len(), 1, "one warning, not one for each");
+}
