@@ -289,3 +289,31 @@ fn an_instance_that_asks_is_told_who_called() {
     assert_eq!(*client.ip(), api.address());
     cluster.assert_no_leak();
 }
+
+#[test]
+fn an_instance_whose_healthcheck_fails_gets_no_new_connection() {
+    let cluster = alone();
+    let a = cluster.one();
+    let _well = provide(a, "well", "web:80");
+    let api = consume(a, "api", "web:80");
+    a.sh("docker run --detach --name sick --label steppe.service=web:80 --health-cmd '[ ! -e /fail ]' \
+          --health-interval 100ms --health-retries 1 steppe-probe probe serve --port 80 --name sick")
+        .ok();
+    let web = vip(a, "web", 80);
+    assert_eq!(served(&api, web, 2, 4), counts([("well", 2), ("sick", 2)]));
+    a.sh("docker exec sick touch /fail").ok();
+    assert_eq!(served(&api, web, 1, 4), counts([("well", 4)]));
+    let explained = a.steppe(&["explain", "api", "web:80"]).ok();
+    assert!(explained.contains("CRITICAL \"its HEALTHCHECK says unhealthy\""), "{explained}");
+    a.sh("docker exec sick rm /fail").ok();
+    assert_eq!(served(&api, web, 2, 4), counts([("well", 2), ("sick", 2)]));
+
+    // A container keeps its grants under another name.
+    a.sh("docker rename api renamed").ok();
+    eventually(SOON, "it is known by its new name", || {
+        let explained = a.steppe(&["explain", "renamed", "web:80"]);
+        if explained.code == 0 { Ok(()) } else { Err(explained.stdout) }
+    });
+    reaches(&api, web);
+    cluster.assert_no_leak();
+}
