@@ -17,7 +17,7 @@ use crate::common::{
     world::World,
 };
 
-const ROUNDS: usize = 8;
+const ROUNDS: usize = 5;
 const CHANGES: usize = 4;
 /// Longer than most changes take to be in force, so that some kills hit before, some within and some after.
 const MOMENT_MS: u64 = 250;
