@@ -26,6 +26,8 @@ pub(crate) struct Flow {
     read_out: bool,
     /// The end has been passed on.
     finished: bool,
+    /// The source broke, and its error was told elsewhere: its end is none.
+    severed: bool,
 }
 
 #[derive(Debug)]
@@ -67,6 +69,7 @@ impl Flow {
             writable: true,
             read_out: false,
             finished: false,
+            severed: false,
         }
     }
 
@@ -90,6 +93,13 @@ impl Flow {
     /// The sink may take more.
     pub(crate) fn sink_writable(&mut self) {
         self.writable = true;
+    }
+
+    /// The source broke, and the call that met its error has taken it along: from here on a read gives what came before, and
+    /// then 0, as if the stream had ended well. That end is never passed on.
+    pub(crate) fn source_broken(&mut self) {
+        self.readable = true;
+        self.severed = true;
     }
 
     /// Whether the end has been passed on.
@@ -130,6 +140,9 @@ pub(crate) fn pump(flow: &mut Flow, source: &impl Stream, sink: &impl Stream, bu
                 }
                 Some(errno) => return Outcome::Failed(Failure::Sink(errno)),
             }
+        }
+        if flow.read_out && flow.severed {
+            return Outcome::Waiting;
         }
         if flow.read_out {
             return match sink.shutdown() {

@@ -12,7 +12,7 @@ use super::{
     verdict::{Findings, Verdict, described},
 };
 use crate::{
-    copy::{BUFFER_BYTES, Outcome, Stream as _, pump},
+    copy::{BUFFER_BYTES, Failure, Outcome, Stream as _, pump},
     socket::reset,
     watch::Ended,
 };
@@ -44,14 +44,29 @@ impl Worker {
     pub(super) fn relay(&mut self, key: ConnectionKey) {
         let Some(connection) = self.connections.get_mut(key.index as usize) else { return };
         let Stage::Open { socket, .. } = &connection.stage else { return };
-        let client = &connection.client_socket;
-        let to_endpoint = pump(&mut connection.to_endpoint, client, socket, &mut self.buffer);
-        // A call that fails takes the socket's error with it, and the next read says 0, as if the stream had ended well.
-        let to_client = match to_endpoint {
-            Outcome::Failed(_) => Outcome::Waiting,
-            _ => pump(&mut connection.to_client, socket, client, &mut self.buffer),
+        let (client, buffer) = (&connection.client_socket, &mut self.buffer);
+        let (there, back) = (&mut connection.to_endpoint, &mut connection.to_client);
+        // A call that fails takes the socket's error with it, and the next read says 0, as if the stream had ended well: so the
+        // broken one is read first, and nobody is after a failure, except for what an endpoint had said before it broke.
+        let (to_endpoint, to_client) = if connection.broken == Some(Side::Endpoint) {
+            match pump(back, socket, client, buffer) {
+                failed @ Outcome::Failed(_) => (Outcome::Waiting, failed),
+                to_client => (pump(there, client, socket, buffer), to_client),
+            }
+        } else {
+            match pump(there, client, socket, buffer) {
+                failed @ Outcome::Failed(Failure::Sink(_)) => {
+                    back.source_broken();
+                    while pump(back, socket, client, buffer) == Outcome::Unfinished {}
+                    (failed, Outcome::Waiting)
+                }
+                failed @ Outcome::Failed(Failure::Source(_)) => (failed, Outcome::Waiting),
+                to_endpoint => (to_endpoint, pump(back, socket, client, buffer)),
+            }
         };
-        let broken = connection.broken.map(|side| {
+        // Whoever is broken may have said more than fits a turn.
+        let has_more = [to_endpoint, to_client].contains(&Outcome::Unfinished);
+        let broken = connection.broken.filter(|_| !has_more).map(|side| {
             let socket = if side == Side::Client { client } else { socket };
             (side, pending_error(socket))
         });

@@ -118,6 +118,26 @@ async fn an_answer_that_was_complete_survives_what_comes_after_it() {
 }
 
 #[tokio::test]
+async fn an_early_answer_reaches_a_client_that_is_still_sending() {
+    // A server that refuses an upload: it answers and closes with much unread, and its kernel sends a reset, not a FIN.
+    let line = Line::new().await;
+    for _ in 0..20 {
+        let (mut near, mut far) = line.pair().await;
+        soon(async { while timeout(Duration::from_millis(50), near.write(&[1; 65_536])).await.is_ok() {} })
+            .await;
+        soon(far.read_u8()).await.unwrap();
+        let sending = async { while near.write_all(&[1; 65_536]).await.is_ok() {} };
+        let refusing = async {
+            far.write_all(b"413 too large").await.unwrap();
+            drop(far);
+        };
+        soon(async { tokio::join!(sending, refusing) }).await;
+        let (answer, ended) = read_all(&mut near).await;
+        assert_eq!(answer, b"413 too large", "{ended:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_client_that_leaves_while_the_endpoint_talks_is_no_burden() {
     let mut line = Line::new().await;
     for _ in 0..20 {

@@ -215,3 +215,16 @@ fn a_turn_ends_so_that_others_get_theirs() {
     assert_eq!(run.look(), Outcome::Waiting);
     assert_eq!(run.flow.bytes, 2 * TURN_BYTES as u64);
 }
+
+#[test]
+fn what_a_broken_source_had_said_is_passed_on_but_no_end() {
+    let mut run = Run::new(b"");
+    run.happen(Happening::Space(100));
+    run.happen(Happening::Arrives(90));
+    // Its error was told to a send: a read says 0 when all is read.
+    run.source.0.borrow_mut().fin = true;
+    run.flow.source_broken();
+    assert_eq!(pump(&mut run.flow, &run.source, &run.sink, &mut run.buffer), Outcome::Waiting);
+    assert_eq!(run.sink.0.borrow().taken, run.sent);
+    assert!(!run.sink.0.borrow().shut && !run.flow.finished());
+}
