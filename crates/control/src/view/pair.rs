@@ -7,11 +7,14 @@ use steppe_model::{
     Client, Grant, GrantSpec, ListenerKey, Protocol, ResourceId, ServiceKey, VirtualPort, parse_grant,
 };
 
-use super::{service::service, workload};
+use super::{
+    service::service,
+    workload::{self, nomad_label},
+};
 use crate::{
     agent::AgentName,
     core::Core,
-    plan::{Attached, Workload, workload_id},
+    plan::{Attached, Workload, alloc_of, workload_id},
     push::Condition,
 };
 
@@ -56,18 +59,8 @@ pub fn pair(core: &Core, request: &v1::GetPairRequest, now: Instant) -> v1::Pair
 }
 
 fn find_workload<'a>(core: &'a Core, text: &str) -> Result<(&'a Workload, &'a [Attached]), String> {
-    let matches = |workload: &Workload, attached: &[Attached]| {
-        let info = workload::info(core, workload, attached);
-        let path = [&info.job, &info.group, &info.task].map(String::as_str).join("/");
-        let by_id = |id: &str| text.len() >= ID_PREFIX && id.starts_with(text);
-        info.name == text
-            || by_id(&info.id)
-            || by_id(&info.alloc)
-            || path == text
-            || attached.iter().any(|attached| attached.attachment.ip.to_string() == text)
-    };
     let mut found: Vec<_> =
-        core.planner.workloads().filter(|(workload, attached)| matches(workload, attached)).collect();
+        core.planner.workloads().filter(|(workload, attached)| means(text, workload, attached)).collect();
     // A name that is spelled out means that container, whatever else begins so.
     if let Some(exact) = found.iter().position(|(workload, _)| *workload.container.name == *text) {
         found = vec![found.swap_remove(exact)];
@@ -80,6 +73,18 @@ fn find_workload<'a>(core: &'a Core, text: &str) -> Result<(&'a Workload, &'a [A
             Err(format!("`{text:.80}` means several workloads: {}", names.join(", ")))
         }
     }
+}
+
+fn means(text: &str, workload: &Workload, attached: &[Attached]) -> bool {
+    let container = &workload.container;
+    let begins = |id: &str| text.len() >= ID_PREFIX && id.starts_with(text);
+    let task = ["job_name", "task_group_name", "task_name"].map(|name| nomad_label(container, name));
+    let ip = text.parse::<Ipv4Addr>();
+    *container.name == *text
+        || begins(&container.id)
+        || alloc_of(container).is_some_and(begins)
+        || (!task.contains(&"") && task.join("/") == text)
+        || attached.iter().any(|attached| ip == Ok(attached.attachment.ip))
 }
 
 struct AskedService {
@@ -167,3 +172,6 @@ fn resource(core: &Core, agent: AgentName, id: ResourceId) -> v1::ResourceStatus
     let in_force = condition == Condition::InForce;
     v1::ResourceStatus { agent: agent.process().name().into(), id: id.to_string(), in_force, problem }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@ use steppe_model::{Protocol, UserName};
 use crate::{
     agent::AgentName,
     core::Core,
+    observe::Container,
     plan::{Asked, Attached, NoPort, Workload, alloc_of, workload_id},
     push::Condition,
 };
@@ -19,9 +20,7 @@ pub fn workloads(core: &Core) -> Vec<v1::WorkloadInfo> {
 /// One container.
 pub(super) fn info(core: &Core, workload: &Workload, attached: &[Attached]) -> v1::WorkloadInfo {
     let container = &workload.container;
-    let nomad = |name: &str| {
-        container.labels.get(&format!("com.hashicorp.nomad.{name}")).cloned().unwrap_or_default()
-    };
+    let nomad = |name| nomad_label(container, name).to_owned();
     v1::WorkloadInfo {
         id: container.id.to_string(),
         name: container.name.to_string(),
@@ -34,6 +33,11 @@ pub(super) fn info(core: &Core, workload: &Workload, attached: &[Attached]) -> v
         grants: workload.asked.iter().map(|asked| grant(core, workload, asked)).collect(),
         problem: problem(attached),
     }
+}
+
+/// What Nomad's docker driver says of a container; empty when it is not Nomad's.
+pub(super) fn nomad_label<'a>(container: &'a Container, name: &str) -> &'a str {
+    container.labels.get(&format!("com.hashicorp.nomad.{name}")).map_or("", String::as_str)
 }
 
 fn attachment(core: &Core, container: &str, attached: &Attached) -> v1::Attachment {

@@ -1,0 +1,111 @@
+use std::collections::BTreeMap;
+
+use steppe_model::Mac;
+
+use super::*;
+use crate::{
+    observe::{Attachment, Container, Health, Observation, SourceName},
+    plan::{Allocator, Planner},
+    source_health::SourcesBoard,
+};
+
+fn container(n: u8, id: &str, name: &str, labels: &[(&str, &str)]) -> Container {
+    Container {
+        id: id.into(),
+        name: name.into(),
+        labels: labels
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.to_string()))
+            .collect::<BTreeMap<_, _>>(),
+        attachments: vec![Attachment {
+            network: "net".into(),
+            bridge: "docker0".into(),
+            ip: [172, 17, 0, n].into(),
+            prefix_len: 16,
+            mac: Mac([2, 0, 0, 0, 0, n]),
+        }],
+        published: Vec::new(),
+        health: Health::Passing,
+        ports_known: 0,
+    }
+}
+
+fn core(containers: Vec<Container>) -> Core {
+    let allocator =
+        Allocator::new("247.0.0.0/8".parse().unwrap(), [169, 254, 77, 54].into(), 10_000..=19_999);
+    let now = Instant::now();
+    let mut core =
+        Core::new(Planner::new("n1".into(), allocator), SourcesBoard::new([SourceName::Docker]), now);
+    core.observed(Observation::Containers(containers), now);
+    // By then no agent is waited for.
+    core.settle(now + std::time::Duration::from_secs(60));
+    core
+}
+
+#[test]
+fn a_workload_is_found_by_whatever_names_it_alone() {
+    let alloc = "5d6c1f0a-0000-0000-0000-000000000000";
+    let nomad = [
+        ("com.hashicorp.nomad.alloc_id", alloc),
+        ("com.hashicorp.nomad.job_name", "shop"),
+        ("com.hashicorp.nomad.task_group_name", "g"),
+        ("com.hashicorp.nomad.task_name", "api"),
+    ];
+    let core = core(vec![
+        container(2, "aaaa1111", "api", &nomad),
+        container(3, "aaaa2222", "beef", &[]),
+        container(4, "beef3333", "other", &[]),
+    ]);
+    let found =
+        |text: &str| find_workload(&core, text).map(|(workload, _)| workload.container.id.to_string());
+    for text in ["api", "aaaa1", "5d6c", "shop/g/api", "172.17.0.2", "aaaa1111"] {
+        assert_eq!(found(text).as_deref(), Ok("aaaa1111"), "{text}");
+    }
+    assert_eq!(found("beef").as_deref(), Ok("aaaa2222"), "a name goes before the beginning of an id");
+    assert!(found("aaaa").unwrap_err().contains("several workloads: api, beef"));
+    for text in ["aaa", "", "ap", "172.17.0", "shop/g", "//"] {
+        assert!(found(text).unwrap_err().starts_with("no workload"), "{text}");
+    }
+}
+
+/// The port of the grant that covers what is asked.
+fn covered(connect_to: &str, service: &str) -> Option<(String, u32)> {
+    let core = core(vec![container(2, "aaaa1111", "api", &[("steppe.connect_to", connect_to)])]);
+    let request = v1::GetPairRequest { workload: "api".into(), service: service.into() };
+    let pair = pair(&core, &request, Instant::now());
+    assert_eq!((pair.workload_problem, pair.service_problem), (String::new(), String::new()));
+    pair.grant.map(|grant| (grant.text, grant.port))
+}
+
+#[test]
+fn the_more_exact_grant_covers_a_port() {
+    let grant = |text: &str, port| Some((text.to_owned(), port));
+    assert_eq!(covered("web,web:80", "web:80"), grant("web:80", 80));
+    assert_eq!(covered("web:80,web", "web:81"), grant("web", 0));
+    assert_eq!(covered("web:80,web", "web"), grant("web", 0));
+    assert_eq!(covered("web:80", "web"), grant("web:80", 80));
+    for (connect_to, service) in [
+        ("web:80", "web:81"),
+        ("web", "web:53/udp"),
+        ("web:53/udp", "web"),
+        ("web#v1", "web"),
+        ("bob/web", "web"),
+    ] {
+        assert_eq!(covered(connect_to, service), None, "{connect_to} {service}");
+    }
+}
+
+#[test]
+fn a_service_can_be_given_by_its_virtual_ip() {
+    let core = core(vec![container(2, "aaaa1111", "api", &[("steppe.connect_to", "bob/web#v1:80")])]);
+    let (key, planned) = core.planner.services().iter().next().unwrap();
+    let vip = planned.vip.unwrap();
+    let ask = |service: String| {
+        pair(&core, &v1::GetPairRequest { workload: "api".into(), service }, Instant::now())
+    };
+    let answer = ask(format!("{vip}:80"));
+    assert_eq!(answer.asked, Some(key.into()));
+    assert_eq!(answer.grant.unwrap().text, "bob/web#v1:80");
+    assert!(ask("247.9.9.9".into()).service_problem.contains("virtual IP of no service"));
+    assert!(ask(format!("{vip}:99999")).service_problem.contains("1 to 65535"));
+}
