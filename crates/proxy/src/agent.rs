@@ -100,7 +100,10 @@ impl ProxyAgent {
     fn take(&mut self, change: Change, batch: &mut Batch) -> Result<(), String> {
         match change {
             Change::Upsert(Resource::Listener(listener)) => self.upsert_listener(listener, batch),
-            Change::Upsert(Resource::Client(client)) => self.upsert_client(client, batch),
+            Change::Upsert(Resource::Client(client)) => {
+                self.upsert_client(client, batch);
+                Ok(())
+            }
             Change::Upsert(Resource::Workload(_) | Resource::ServicePort(_) | Resource::Grant(_)) => {
                 Err("the proxy takes listeners and clients; this is for the netfilter-agent".into())
             }
@@ -159,17 +162,9 @@ impl ProxyAgent {
         }
     }
 
-    fn upsert_client(&mut self, client: Client, batch: &mut Batch) -> Result<(), String> {
-        let mut table = self.table.lock();
-        if table.entry(&client.listener).is_none() {
-            return Err(format!(
-                "listener `{}` is not in force: it must come before its clients",
-                client.listener
-            ));
-        }
+    fn upsert_client(&mut self, client: Client, batch: &mut Batch) {
         batch.changed.insert(client.listener.clone());
-        table.insert_client(client);
-        Ok(())
+        self.table.lock().insert_client(client);
     }
 
     /// An id that nobody knows is no error.

@@ -331,7 +331,7 @@ fn a_live_socket_is_left_alone_and_a_dead_one_replaced() {
         (&a.suite.proxy, Identity::PROXY),
         (&a.suite.netfilter_agent, Identity::NETFILTER_AGENT),
     ];
-    let rules = a.nft(&["list", "ruleset"]);
+    let rules = a.nft(&["--stateless", "list", "ruleset"]);
     for (daemon, identity) in own {
         let program = binary(&format!("steppe-{}", daemon.name()));
         let second =
@@ -365,7 +365,7 @@ fn a_live_socket_is_left_alone_and_a_dead_one_replaced() {
         daemon.start();
         a.suite.wait_socket(daemon);
     }
-    assert_eq!(a.nft(&["list", "ruleset"]), rules);
+    assert_eq!(a.nft(&["--stateless", "list", "ruleset"]), rules);
     eventually(SOON, "all is well again", || {
         let status = a.steppe(&["status"]);
         if status.code == 0 { Ok(()) } else { Err(status.stdout) }

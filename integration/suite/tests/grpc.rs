@@ -273,8 +273,8 @@ fn for_the_proxy() -> Vec<Sent> {
             Some("listener.endpoints[0].weight: 1 to 100 is expected"),
         ),
         (
-            json!({ "id": "nobody:1 < 10.0.0.9", "client": { "listener": "nobody:1", "ip": "10.0.0.9" } }),
-            Some("nobody:1"),
+            json!({ "id": "web:80/tcp < nowhere", "client": { "listener": "web:80/tcp", "ip": "nowhere" } }),
+            Some("client.ip: `nowhere` is not an IPv4 address"),
         ),
         (
             json!({ "id": "w1 > 247.0.0.9:80/tcp", "grant": {

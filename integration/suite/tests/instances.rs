@@ -10,6 +10,7 @@ use steppe_testbed::{Attempt, Cluster, Container, Host, Outcome, Run, Service, e
 use crate::common::{
     SOON, consume,
     held::{Held, hold},
+    reach::reaches,
     vip,
     world::listener,
 };
@@ -167,4 +168,29 @@ fn assert_ejected(host: &Host, client: &Container, service: &str, endpoint: Sock
     for attempt in connects(client, vip(host, service, 80)) {
         assert!(attempt.took() < CONNECT_TIMEOUT, "{attempt}");
     }
+}
+
+#[test]
+fn the_last_instance_that_goes_drains_as_well_and_a_revoked_grant_cuts_what_is_left() {
+    let cluster = Cluster::hosts(1).start();
+    let a = cluster.one();
+    a.suite.start();
+    let _web = provide(a, "web", "web-1");
+    let [kept, revoked] = ["kept", "revoked"].map(|name| consume(a, name, "web:80"));
+    let web = vip(a, "web", 80);
+    for client in [&kept, &revoked] {
+        reaches(client, web);
+    }
+    let [mut to_kept, mut to_revoked] = [&kept, &revoked].map(|client| hold(client, web));
+    a.consul.deregister("web-1");
+    eventually(SOON, "the service is gone", || {
+        let outcome = kept.connect(web).outcome;
+        if outcome == Outcome::Refused && listener(a, "web").is_none() { Ok(()) } else { Err(outcome) }
+    });
+    to_kept.assert_open();
+    to_revoked.assert_open();
+    a.consul.register(&Service::new("revoked").at(revoked.address(), 1));
+    assert_ne!(to_revoked.wait_cut(SOON), Outcome::Eof);
+    to_kept.assert_open();
+    cluster.assert_no_leak();
 }

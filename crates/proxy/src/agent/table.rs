@@ -13,8 +13,8 @@ use crate::{
     worker::ListenKey,
 };
 
-/// What is in force. Clients of a listener that has gone stay until they are removed themselves: its connections
-/// still depend on them.
+/// What is in force. Clients can be there before their listener, and of one that has gone they stay until they are
+/// removed themselves: its connections still depend on them.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     listeners: BTreeMap<ResourceId, Entry>,

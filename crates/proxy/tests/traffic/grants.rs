@@ -80,3 +80,21 @@ async fn a_grant_that_comes_back_works() {
         expect_refusal(net.client(), at).await;
     }
 }
+
+#[tokio::test]
+async fn a_grant_may_come_before_its_listener_and_holds_what_outlives_it() {
+    let (net, dir) = (Net::new(), RunDir::new());
+    let proxy = Proxy::start(&dir, &[]).await;
+    let mut control = proxy.control().await;
+    let endpoint = net.echo_endpoint().await;
+    let at = net.free();
+    let web = Resource::Listener(listener("web", at, &[endpoint.address]));
+    let granted = client(&web, net.client());
+    control.upsert(&[granted.clone(), web.clone()]).await;
+    let mut connection = net.dial(at).await.unwrap();
+    assert_eq!(echoed(&mut connection, b"a").await.unwrap(), b"a");
+    control.remove(&web).await;
+    assert_eq!(echoed(&mut connection, b"b").await.unwrap(), b"b");
+    control.remove(&granted).await;
+    expect_reset(&mut connection).await;
+}

@@ -227,12 +227,16 @@ impl Planner {
                 for port in dialled {
                     let mut grant =
                         Planned::new(Resource::Grant(Grant { workload: workload.clone(), vip, port: *port }));
-                    if ports.get(port).is_some_and(|port| port.listener.is_some()) {
+                    if is_carried(*port) {
                         let listener = ListenerKey { service: key.clone(), port: *port };
                         let client =
                             Client { listener: ResourceId::new(&listener.to_string()), ip: attached.ip };
-                        grant.requires.push(client.id());
-                        clients.entry(*port).or_default().push(client.id());
+                        if ports.get(port).is_some_and(|port| port.listener.is_some()) {
+                            grant.requires.push(client.id());
+                            clients.entry(*port).or_default().push(client.id());
+                        }
+                        // Also without a listener: connections that outlive their service are its own as long as
+                        // the grant stands.
                         put(Planned::new(Resource::Client(client)));
                     }
                     put(grant);
