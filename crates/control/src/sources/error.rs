@@ -64,6 +64,9 @@ pub enum SourceError {
     /// A server answered that is cut off from its leader: it may know nothing.
     #[error("the Consul servers have no leader")]
     NoLeader,
+    /// The agent was away, and its servers forgot what is registered with it; it tells them anew in a moment.
+    #[error("the catalogue lacks service {0}, which this node's agent has: they are out of step")]
+    OutOfStep(String),
     /// The token sees nothing of what was asked.
     #[error("Consul's ACLs held back the whole answer: the token needs service:read and node:read")]
     Filtered,

@@ -26,6 +26,13 @@ struct AgentConfig {
     node_name: String,
 }
 
+/// Of `/v1/agent/services`.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct AgentService {
+    service: String,
+}
+
 /// Of `/v1/catalog/node/:node`.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -106,6 +113,12 @@ fn null_is_empty<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from:
 pub(super) fn node_name(body: &[u8]) -> Result<Arc<str>, SourceError> {
     let answer: AgentSelf = serde_json::from_slice(body)?;
     Ok(answer.config.node_name.into())
+}
+
+/// The services that are registered with the agent itself, by their ids: `/v1/agent/services`.
+pub(super) fn agent_services(body: &[u8]) -> Result<HashMap<String, String>, SourceError> {
+    let answer: HashMap<String, AgentService> = serde_json::from_slice(body)?;
+    Ok(answer.into_iter().map(|(id, AgentService { service })| (id, service)).collect())
 }
 
 /// The registrations of one node. `null` is Consul's answer when the node isn't in the catalogue.

@@ -164,6 +164,26 @@ async fn a_failure_is_told_and_takes_nothing_back() {
 }
 
 #[tokio::test]
+async fn what_the_agent_still_has_is_not_gone_because_the_catalogue_forgot_it() {
+    let gone = || Reply::ok(["X-Consul-Index: 9"], "null");
+    let agent = |body: &'static str| Reply::ok([], body);
+    let script = Script::new([
+        ("/v1/catalog/node/n17", vec![node("7"), gone(), node("8"), gone()]),
+        ("/v1/agent/services", vec![agent(r#"{"w1":{"ID":"w1","Service":"Web"}}"#), agent("{}")]),
+    ]);
+    let mut bench = Bench::start(script, &[]);
+    is_registrations(&bench.fact().await);
+    assert_eq!(bench.fact().await, LIVE);
+    let error = bench.failure().await;
+    assert!(error.contains("lacks service w1"), "{error}");
+    assert_eq!(bench.fact().await, LIVE, "in step again, and nothing has changed");
+    match bench.fact().await {
+        Observation::Registrations { instances, .. } => assert_eq!(instances, []),
+        other => panic!("the agent says that it is gone, so it is: {other:?}"),
+    }
+}
+
+#[tokio::test]
 async fn a_huge_answer_is_refused() {
     let mut script = Script::new([("/v1/catalog/node/n17", vec![Reply::Huge(200)])]);
     let (_server, address) = Fake::tcp(move |target| script.answer(target)).await;

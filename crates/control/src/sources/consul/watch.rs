@@ -1,6 +1,7 @@
 //! One question that is asked for as long as somebody wants to know.
 
 use std::{
+    collections::BTreeSet,
     future::Future,
     sync::{
         Arc,
@@ -35,6 +36,11 @@ const NODE_WAIT: Duration = Duration::from_secs(60);
 const CROWDED_WAIT: Duration = Duration::from_secs(2);
 /// Learning the node's name is a question to the agent itself.
 const SELF_WITHIN: Duration = Duration::from_secs(10);
+/// How long the catalogue may lack what the agent has: an agent tells its servers all that it has within some seconds
+/// after it has found them. If it is longer, the servers don't take it (an ACL, say), and the catalogue is right.
+const OUT_OF_STEP: Duration = Duration::from_secs(15);
+/// How soon it is looked again whether they are in step.
+const STEP: Duration = Duration::from_millis(200);
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(10);
 
@@ -171,12 +177,22 @@ impl Asker {
         let mut bucket = Bucket::default();
         let mut standing = Standing::default();
         let mut last: Option<(Option<Arc<str>>, Vec<Instance>)> = None;
+        let mut out_of_step: Option<Instant> = None;
         let mut failing = false;
         let mut paid = Instant::now();
         loop {
-            let told = match self.ask(&mut standing).await {
+            let mut asked = self.ask(&mut standing).await;
+            if let Ok((instances, _)) = &asked
+                && out_of_step.is_none_or(|since| since.elapsed() < OUT_OF_STEP)
+                && let Err(error) =
+                    self.in_step(last.as_ref().map_or(&[], |(_, known)| known), instances).await
+            {
+                asked = Err(error);
+            }
+            let told = match asked {
                 Ok((instances, bytes)) => {
                     backoff.reset();
+                    out_of_step = None;
                     let now = (standing.node.clone(), instances);
                     let told = if last.as_ref() != Some(&now) {
                         let fact = self.fact(&now.0, &now.1);
@@ -198,7 +214,14 @@ impl Asker {
                     // Whatever answers next may be another agent, with other indexes and another node.
                     standing = Standing::default();
                     let told = self.report(Outcome::Failed(error.to_string())).await;
-                    sleep(backoff.next(fastrand::f64())).await;
+                    let pause = if matches!(error, SourceError::OutOfStep(_)) {
+                        out_of_step.get_or_insert_with(Instant::now);
+                        STEP
+                    } else {
+                        out_of_step = None;
+                        backoff.next(fastrand::f64())
+                    };
+                    sleep(pause).await;
                     told
                 }
             };
@@ -242,6 +265,28 @@ impl Asker {
         Ok((instances, body.len()))
     }
 
+    /// An agent that leaves, as Consul's clients do when they are stopped, is forgotten with all that is registered with it, and one
+    /// that comes back needs some seconds to tell it again. So an instance of the agent's node is gone only if the agent says so too.
+    async fn in_step(&self, known: &[Instance], now: &[Instance]) -> Result<(), SourceError> {
+        let missing = match &*self.own.borrow() {
+            Some(own) => missing(own, known, now),
+            None => return Ok(()),
+        };
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let answer = self.client.get(&["agent", "services"], "", SELF_WITHIN).await?;
+        let agents = answers::agent_services(&answer.body)?;
+        // Under the same id another service may be registered now.
+        let has = |instance: &Instance| {
+            agents.get(&*instance.id).is_some_and(|service| instance.service.eq_ignore_ascii_case(service))
+        };
+        match missing.iter().find(|instance| has(instance)) {
+            Some(instance) => Err(SourceError::OutOfStep(instance.id.to_string())),
+            None => Ok(()),
+        }
+    }
+
     async fn node_name(&self) -> Result<Arc<str>, SourceError> {
         let answer = self.client.get(&["agent", "self"], "", SELF_WITHIN).await?;
         answers::node_name(&answer.body)
@@ -268,4 +313,11 @@ impl Asker {
         let report = Report { query: self.query.clone(), number: self.number, outcome };
         Ok(self.reports.send(report).await?)
     }
+}
+
+/// The instances on the node `own` that were known and are not there now.
+fn missing(own: &Arc<str>, known: &[Instance], now: &[Instance]) -> Vec<Instance> {
+    let left: BTreeSet<_> =
+        now.iter().filter(|instance| instance.node == *own).map(|instance| &instance.id).collect();
+    known.iter().filter(|known| known.node == *own && !left.contains(&known.id)).cloned().collect()
 }
