@@ -46,23 +46,19 @@ impl Worker {
         let Stage::Open { socket, .. } = &connection.stage else { return };
         let (client, buffer) = (&connection.client_socket, &mut self.buffer);
         let (there, back) = (&mut connection.to_endpoint, &mut connection.to_client);
-        // A call that fails takes the socket's error with it, and the next read says 0, as if the stream had ended well: so the
-        // broken one is read first, and nobody is after a failure, except for what an endpoint had said before it broke.
-        let (to_endpoint, to_client) = if connection.broken == Some(Side::Endpoint) {
-            match pump(back, socket, client, buffer) {
-                failed @ Outcome::Failed(_) => (Outcome::Waiting, failed),
-                to_client => (pump(there, client, socket, buffer), to_client),
-            }
-        } else {
-            match pump(there, client, socket, buffer) {
-                failed @ Outcome::Failed(Failure::Sink(_)) => {
+        // A call that fails takes the socket's error with it, and the next read says 0, as if the stream had ended well: so nothing
+        // is read after a failure, except for what an endpoint had said before it broke.
+        let (to_endpoint, to_client) = match pump(there, client, socket, buffer) {
+            failed @ Outcome::Failed(Failure::Sink(errno)) => {
+                // EPIPE says that it had ended its stream before (Linux's tcp_reset, in CLOSE_WAIT), and then 0 is that end.
+                if errno != Errno::PIPE {
                     back.source_broken();
-                    while pump(back, socket, client, buffer) == Outcome::Unfinished {}
-                    (failed, Outcome::Waiting)
                 }
-                failed @ Outcome::Failed(Failure::Source(_)) => (failed, Outcome::Waiting),
-                to_endpoint => (to_endpoint, pump(back, socket, client, buffer)),
+                while pump(back, socket, client, buffer) == Outcome::Unfinished {}
+                (failed, Outcome::Waiting)
             }
+            failed @ Outcome::Failed(Failure::Source(_)) => (failed, Outcome::Waiting),
+            to_endpoint => (to_endpoint, pump(back, socket, client, buffer)),
         };
         // Whoever is broken may have said more than fits a turn.
         let has_more = [to_endpoint, to_client].contains(&Outcome::Unfinished);
