@@ -11,3 +11,5 @@ pub(crate) use stream::Stream;
 
 /// A worker's one buffer. With 128 KiB a bulk transfer costs half the CPU of one with 16 KiB, and more brings nothing.
 pub(crate) const BUFFER_BYTES: usize = 128 * 1024;
+/// What is used of it while slow peers make the worker keep too much: a page.
+pub(crate) const SCARCE_BYTES: usize = 4 * 1024;

@@ -102,6 +102,11 @@ impl Flow {
         self.severed = true;
     }
 
+    /// Bytes of memory for what the sink does not take yet.
+    pub(crate) fn kept(&self) -> usize {
+        self.pending.as_ref().map_or(0, |pending| pending.bytes.len())
+    }
+
     /// Whether the end has been passed on.
     pub(crate) fn finished(&self) -> bool {
         self.finished

@@ -183,6 +183,7 @@ impl Worker {
         let ahead = ahead.as_ref().map_or(&[][..], |header| header);
         let membership = Membership::new(service);
         let connection = Connection::new((id, generation), (socket, client), membership, pool, ahead, permit);
+        self.kept_bytes += connection.kept();
         let index = self.connections.insert(connection);
         let key = ConnectionKey { index: index as u32, generation };
         let token = Token::Connection(key, Side::Client).encode();

@@ -105,6 +105,11 @@ impl Connection {
         }
     }
 
+    /// Bytes of memory for what its peers do not take yet.
+    pub(super) fn kept(&self) -> usize {
+        self.to_endpoint.kept() + self.to_client.kept()
+    }
+
     /// For people.
     pub(super) fn info(&self, now: Instant) -> ConnectionInfo {
         let endpoint = match &self.stage {

@@ -43,6 +43,8 @@ pub(super) struct Worker {
     pub(super) listener_keys: HashMap<ListenKey, usize>,
     pub(super) connections: Slab<Connection>,
     pub(super) buffer: Box<[u8]>,
+    /// Bytes of memory for what slow peers of its connections do not take yet.
+    pub(super) kept_bytes: usize,
     pub(super) deadlines: Deadlines,
     /// Connections that have more to do.
     pub(super) again: VecDeque<ConnectionKey>,
@@ -71,6 +73,7 @@ impl Worker {
             listener_keys: HashMap::new(),
             connections: Slab::new(),
             buffer: vec![0; BUFFER_BYTES].into(),
+            kept_bytes: 0,
             deadlines: Deadlines::default(),
             again: VecDeque::new(),
             accept_again: VecDeque::new(),

@@ -12,13 +12,16 @@ use super::{
     verdict::{Findings, Verdict, described},
 };
 use crate::{
-    copy::{BUFFER_BYTES, Failure, Outcome, Stream as _, pump},
+    copy::{BUFFER_BYTES, Failure, Outcome, SCARCE_BYTES, Stream as _, pump},
     socket::reset,
     watch::Ended,
 };
 
 /// Bytes thrown away at the most before a socket whose peer has no partner left is closed.
 const DISCARD_BYTES: usize = 16 * BUFFER_BYTES;
+
+/// What a worker keeps for slow peers before it reads less at a time: many peers that read nothing must not fill the memory.
+const KEPT_BYTES: usize = 8 << 20;
 
 impl Worker {
     /// A socket of a connection has news.
@@ -44,7 +47,9 @@ impl Worker {
     pub(super) fn relay(&mut self, key: ConnectionKey) {
         let Some(connection) = self.connections.get_mut(key.index as usize) else { return };
         let Stage::Open { socket, .. } = &connection.stage else { return };
-        let (client, buffer) = (&connection.client_socket, &mut self.buffer);
+        self.kept_bytes -= connection.kept();
+        let room = if self.kept_bytes < KEPT_BYTES { BUFFER_BYTES } else { SCARCE_BYTES };
+        let (client, buffer) = (&connection.client_socket, &mut self.buffer[..room]);
         let (there, back) = (&mut connection.to_endpoint, &mut connection.to_client);
         // A call that fails takes the socket's error with it, and the next read says 0, as if the stream had ended well: so nothing
         // is read after a failure, except for what an endpoint had said before it broke.
@@ -60,6 +65,7 @@ impl Worker {
             failed @ Outcome::Failed(Failure::Source(_)) => (failed, Outcome::Waiting),
             to_endpoint => (to_endpoint, pump(back, socket, client, buffer)),
         };
+        self.kept_bytes += connection.kept();
         // Whoever is broken may have said more than fits a turn.
         let has_more = [to_endpoint, to_client].contains(&Outcome::Unfinished);
         let broken = connection.broken.filter(|_| !has_more).map(|side| {
@@ -131,6 +137,7 @@ impl Worker {
     fn end(&mut self, key: ConnectionKey, how: &'static str) -> Option<Connection> {
         self.connection(key)?;
         let connection = self.connections.remove(key.index as usize);
+        self.kept_bytes -= connection.kept();
         // Its descriptors are free in a moment: somebody may be waiting for them.
         self.starved_until = self.starved_until.map(|_| Instant::now());
         tell(&self.shared.ends, &connection, how);

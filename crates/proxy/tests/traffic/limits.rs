@@ -1,13 +1,21 @@
-//! Descriptors run out.
+//! Descriptors and memory are bounded.
+
+use std::time::Duration;
 
 use steppe_model::Resource;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    time::timeout,
+};
 
 use crate::{
     control::{client, listener},
     net::{Net, soon},
     process::{Proxy, RunDir},
 };
+
+/// A writer that gets no further for so long is held up.
+const STALLED: Duration = Duration::from_millis(500);
 
 #[tokio::test]
 async fn without_descriptors_connections_wait_and_are_served_when_others_end() {
@@ -80,6 +88,38 @@ async fn a_starved_proxy_does_not_spin() {
     assert!(slept.len() == 2 && slept.iter().all(|&times| times < 200), "{slept:?}");
     drop(connections);
     control.until(&web, |state| state.active == 0).await;
+}
+
+#[tokio::test]
+async fn clients_that_read_nothing_do_not_fill_the_memory() {
+    let (net, dir) = (Net::new(), RunDir::new());
+    let proxy = Proxy::start(&dir, &[]).await;
+    let mut control = proxy.control().await;
+    let (endpoint, address) = net.listen().await;
+    let at = net.free();
+    let web = Resource::Listener(listener("web", at, &[address]));
+    control.upsert(&[web.clone(), client(&web, net.client())]).await;
+    let before = memory(&proxy);
+    let mut connections = vec![];
+    let mut floods = tokio::task::JoinSet::new();
+    for _ in 0..400 {
+        connections.push(net.dial(at).await.unwrap());
+        let (mut far, _) = soon(endpoint.accept()).await.unwrap();
+        floods.spawn(async move { while timeout(STALLED, far.write(&[3; 65_536])).await.is_ok() {} });
+    }
+    while floods.join_next().await.is_some() {}
+    // 8 MiB a worker, and little beyond. Without a bound each keeps some 70 KB that its client does not take.
+    let grown = memory(&proxy) - before;
+    assert!(grown < 22 << 20, "{grown} bytes");
+    drop(connections);
+    control.until(&web, |state| state.active == 0).await;
+}
+
+/// Bytes of memory that the process holds itself.
+fn memory(proxy: &Proxy) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", proxy.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
 }
 
 /// How often each worker has gone to sleep.
