@@ -118,6 +118,29 @@ fn without_the_kernels_protection_a_strangers_flush_and_edits_are_put_back_and_n
 }
 
 #[test]
+fn what_a_stranger_did_while_the_agent_was_away_is_put_right_when_it_starts() {
+    let cluster = Cluster::hosts(1).start();
+    let stage = Stage::set(&cluster);
+    let (a, agent) = (stage.host, &stage.host.suite.netfilter_agent);
+    let before = listing(a);
+    for edit in edits(&stage) {
+        agent.kill();
+        // Nobody owns the tables now.
+        a.sh(&edit).ok();
+        assert_ne!(listing(a), before, "{edit}");
+        agent.start();
+        eventually(SOON, &format!("`{edit}` is put right"), || {
+            let now = listing(a);
+            if now == before { Ok(()) } else { Err(now) }
+        });
+        stage.world.wait(a, SOON);
+        stage.assert_refuses_now();
+        assert!(stage.api.connect(stage.web).outcome.is_ok());
+    }
+    cluster.assert_no_leak();
+}
+
+#[test]
 fn while_no_rule_is_loaded_nothing_for_a_virtual_ip_leaves_the_host() {
     let cluster = Cluster::hosts(1).start();
     let stage = Stage::set(&cluster);
