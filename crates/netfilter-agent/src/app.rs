@@ -63,7 +63,7 @@ fn start(
     let mut host = Host::open(addresses).map_err(Error::links("asked for"))?;
     host.ensure()?;
     let (kernel, state) = Kernel::open(addresses, config.table_owner)?;
-    let events = Events::open().map_err(Error::links("watched"))?;
+    let events = Events::open(addresses).map_err(Error::links("watched"))?;
     let mut query = Query::open().map_err(Error::links("asked for"))?;
     let listing = query.list().map_err(Error::links("listed"))?;
     let mut ports = Ports::default();

@@ -10,10 +10,10 @@ use crate::{
 
 const NEW_ADDRESS: u16 = 20;
 /// `RTM_DELADDR`.
-pub(crate) const DELETE_ADDRESS: u16 = 21;
+const DELETE_ADDRESS: u16 = 21;
 const NEW_ROUTE: u16 = 24;
 /// `RTM_DELROUTE`.
-pub(crate) const DELETE_ROUTE: u16 = 25;
+const DELETE_ROUTE: u16 = 25;
 const GET_ROUTE: u16 = 26;
 
 const IFA_ADDRESS: u16 = 1;
@@ -30,6 +30,8 @@ const TABLE_MAIN: u8 = 254;
 const STATIC: u8 = 4;
 /// `RTN_UNREACHABLE`.
 const UNREACHABLE: u8 = 7;
+/// `struct ifaddrmsg`.
+const ADDRESS_FIXED: usize = 8;
 /// `struct rtmsg`.
 const ROUTE_FIXED: usize = 12;
 /// ESRCH, which the kernel says of a route that is not there.
@@ -55,6 +57,18 @@ pub(crate) enum HostError {
         "{cidr} is routed already, and not as `unreachable`: choose another --service-cidr, or remove that route"
     )]
     Routed { cidr: crate::ruleset::Cidr },
+}
+
+/// Whether an event tells that our address or our route is gone. A host may have many others that come and go.
+pub(crate) fn removes_ours(message: Message<'_>, Addresses { services, listener }: Addresses) -> bool {
+    match message.kind {
+        DELETE_ADDRESS => message.attributes(ADDRESS_FIXED).get(IFA_LOCAL) == Some(&listener.octets()),
+        DELETE_ROUTE => {
+            message.body.get(1) == Some(&services.prefix)
+                && message.attributes(ROUTE_FIXED).get(RTA_DST) == Some(&services.address.octets())
+        }
+        _ => false,
+    }
 }
 
 impl Host {
@@ -110,7 +124,7 @@ impl Host {
     }
 
     fn address(&mut self, kind: u16, flags: u16) -> io::Result<()> {
-        let mut fixed = [AF_INET, 32, 0, SCOPE_HOST, 0, 0, 0, 0];
+        let mut fixed: [u8; ADDRESS_FIXED] = [AF_INET, 32, 0, SCOPE_HOST, 0, 0, 0, 0];
         fixed[4..].copy_from_slice(&LOOPBACK.to_ne_bytes());
         let octets = self.addresses.listener.octets();
         self.tell(kind, flags, &fixed, |attrs| {
@@ -157,5 +171,29 @@ impl Host {
             same.then_some(kind)
         })?;
         Ok(routes.contains(&UNREACHABLE))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netlink::{Messages, messages};
+
+    #[test]
+    fn only_what_takes_away_ours_matters() {
+        let addresses =
+            Addresses { services: "247.0.0.0/8".parse().unwrap(), listener: [169, 254, 77, 54].into() };
+        let removes_ours = |kind, fixed: &[u8], attribute, octets: [u8; 4]| {
+            let mut event = Messages::new(0);
+            event.add(kind, 0, fixed, |attrs| attrs.bytes(attribute, &octets));
+            messages(event.as_bytes()).any(|message| super::removes_ours(message, addresses))
+        };
+        let route = |prefix| [AF_INET, prefix, 0, 0, TABLE_MAIN, STATIC, 0, UNREACHABLE, 0, 0, 0, 0];
+        assert!(removes_ours(DELETE_ROUTE, &route(8), RTA_DST, [247, 0, 0, 0]));
+        assert!(!removes_ours(DELETE_ROUTE, &route(16), RTA_DST, [247, 0, 0, 0]));
+        assert!(!removes_ours(DELETE_ROUTE, &route(8), RTA_DST, [10, 0, 0, 0]));
+        assert!(!removes_ours(NEW_ROUTE, &route(8), RTA_DST, [247, 0, 0, 0]));
+        assert!(removes_ours(DELETE_ADDRESS, &[0; ADDRESS_FIXED], IFA_LOCAL, [169, 254, 77, 54]));
+        assert!(!removes_ours(DELETE_ADDRESS, &[0; ADDRESS_FIXED], IFA_LOCAL, [169, 254, 77, 55]));
     }
 }

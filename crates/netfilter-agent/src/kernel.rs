@@ -145,7 +145,7 @@ impl Kernel {
         nftables::end(&mut batch);
         let refused = self.writer.transact(&batch).map_err(Error::netlink("made"))?;
         let Some(Refusal { sequence, errno }) = refused.first().copied() else { return Ok(true) };
-        if (first_table..after_tables).contains(&sequence) && flags != 0 && errno == NOT_SUPPORTED {
+        if (first_table..after_tables).contains(&sequence) && flags != 0 && NOT_SUPPORTED.contains(&errno) {
             return Ok(false);
         }
         if sequence < first_table && errno == NOT_PERMITTED {
@@ -236,8 +236,9 @@ impl Kernel {
     }
 }
 
-/// EOPNOTSUPP: flags of a table that the kernel does not know.
-const NOT_SUPPORTED: i32 = rustix::io::Errno::OPNOTSUPP.raw_os_error();
+/// EOPNOTSUPP: flags of a table that the kernel does not know. Before Linux 5.13 it said EINVAL.
+const NOT_SUPPORTED: [i32; 2] =
+    [rustix::io::Errno::OPNOTSUPP.raw_os_error(), rustix::io::Errno::INVAL.raw_os_error()];
 /// EPERM: the table is owned.
 const NOT_PERMITTED: i32 = rustix::io::Errno::PERM.raw_os_error();
 

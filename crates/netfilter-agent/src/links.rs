@@ -6,4 +6,4 @@ mod watch;
 
 pub(crate) use query::Query;
 pub(crate) use table::{Listing, PortChange, PortView, Ports, Seen};
-pub(crate) use watch::{Events, Watcher, is_overrun};
+pub(crate) use watch::{Events, Watcher};

@@ -11,8 +11,10 @@ mod rules;
 mod socket;
 
 pub(crate) use attr::Attrs;
+#[cfg(test)]
+pub(crate) use message::messages;
 pub(crate) use message::{ACK, CREATE, DUMP, EXCLUSIVE, Message, Messages};
-pub(crate) use socket::{Refusal, Socket};
+pub(crate) use socket::{Refusal, Socket, is_overrun};
 
 /// `NETLINK_ROUTE`.
 pub(crate) const ROUTE: isize = 0;

@@ -14,9 +14,9 @@ use super::{
     query::{DELETE_LINK, Link, LinkKind, NEW_LINK, read_link},
 };
 use crate::{
-    host::{DELETE_ADDRESS, DELETE_ROUTE},
-    netlink::{Message, ROUTE, Socket},
-    ruleset::IfName,
+    host,
+    netlink::{Message, ROUTE, Socket, is_overrun},
+    ruleset::{Addresses, IfName},
 };
 
 /// `RTNLGRP_LINK`, `RTNLGRP_IPV4_IFADDR`, `RTNLGRP_IPV4_ROUTE`.
@@ -41,24 +41,27 @@ pub(crate) trait Watcher {
     fn relist(&mut self, listing: Listing);
     /// Whether this interface is a bridge.
     fn is_bridge(&self, ifindex: u32) -> bool;
-    /// An address or a route was removed.
+    /// The agent's own address or route was removed.
     fn host_changed(&mut self);
 }
 
 /// Listens. Open it before the first listing, so that nothing is missed between the two.
-pub(crate) struct Events(Socket);
+pub(crate) struct Events {
+    socket: Socket,
+    addresses: Addresses,
+}
 
 impl Events {
     /// Opens it.
     ///
     /// # Errors
     /// The system's.
-    pub(crate) fn open() -> io::Result<Self> {
+    pub(crate) fn open(addresses: Addresses) -> io::Result<Self> {
         let socket = Socket::open(ROUTE)?;
         for group in GROUPS {
             socket.raw().add_membership(group)?;
         }
-        Ok(Self(socket))
+        Ok(Self { socket, addresses })
     }
 
     /// Follows events until the socket fails.
@@ -69,14 +72,18 @@ impl Events {
         let mut looks = Looks::default();
         loop {
             if self.wait(looks.next())? {
-                match self.0.receive() {
-                    Ok(messages) => {
-                        for happening in messages.filter_map(read).collect::<Vec<_>>() {
+                let addresses = self.addresses;
+                let read = |message| read(message, addresses);
+                let received = self.socket.receive();
+                match received.map(|messages| messages.filter_map(read).collect::<Vec<_>>()) {
+                    Ok(happenings) => {
+                        for happening in happenings {
                             handle(happening, query, watcher, &mut looks);
                         }
                     }
-                    // Events were lost.
+                    // Events were lost; those that are left are older than what is listed now.
                     Err(error) if is_overrun(&error) => {
+                        self.socket.clear()?;
                         watcher.relist(query.list()?);
                         watcher.host_changed();
                     }
@@ -97,7 +104,7 @@ impl Events {
         let left = until.map(|until| until.saturating_duration_since(Instant::now()));
         // Times here are seconds, far from overflowing.
         let timeout = left.and_then(|left| Timespec::try_from(left).ok());
-        let raw = self.0.raw().as_fd();
+        let raw = self.socket.raw().as_fd();
         match poll(&mut [PollFd::new(&raw, PollFlags::IN)], timeout.as_ref()) {
             Ok(ready) => Ok(ready > 0),
             Err(rustix::io::Errno::INTR) => Ok(false),
@@ -106,23 +113,17 @@ impl Events {
     }
 }
 
-/// ENOBUFS: the queue overran.
-pub(crate) fn is_overrun(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(rustix::io::Errno::NOBUFS.raw_os_error())
-}
-
 enum Happening {
     Link(Link),
     LinkGone(u32),
     HostChanged,
 }
 
-fn read(message: Message<'_>) -> Option<Happening> {
+fn read(message: Message<'_>, addresses: Addresses) -> Option<Happening> {
     match message.kind {
         NEW_LINK => read_link(message).map(Happening::Link),
         DELETE_LINK => read_link(message).map(|link| Happening::LinkGone(link.ifindex)),
-        DELETE_ADDRESS | DELETE_ROUTE => Some(Happening::HostChanged),
-        _ => None,
+        _ => host::removes_ours(message, addresses).then_some(Happening::HostChanged),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::io;
 
 use super::{
-    Message, NETFILTER, Socket,
+    Message, NETFILTER, Socket, is_overrun,
     nftables::{FIXED, SUBSYSTEM, table},
 };
 use crate::ruleset::TABLE;
@@ -61,7 +61,7 @@ impl Monitor {
                         }
                     }
                 }
-                Err(error) if crate::links::is_overrun(&error) => {
+                Err(error) if is_overrun(&error) => {
                     self.touched = false;
                     return Ok(Heard::Lost);
                 }

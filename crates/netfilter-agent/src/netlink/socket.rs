@@ -11,7 +11,7 @@ use super::message::{DONE, ERROR, INTERRUPTED, Message, Messages, messages};
 const SEND_BUFFER: usize = 64 << 20;
 /// One error message for each of a large batch's messages.
 const RECEIVE_BUFFER: usize = 16 << 20;
-/// The kernel fills dump datagrams of up to 32 KiB, and an answer repeats a request of up to 64 KiB.
+/// The kernel fills dump datagrams of up to 32 KiB; a single message may be longer.
 const DATAGRAM: usize = 256 << 10;
 /// How often a dump that a change interrupted is begun again before what came is taken.
 const DUMP_TRIES: usize = 16;
@@ -42,7 +42,8 @@ impl Socket {
         let mut raw = RawSocket::new(protocol)?;
         let port = raw.bind_auto()?.port_number();
         raw.connect(&SocketAddr::new(0, 0))?;
-        raw.set_ext_ack(true)?;
+        // Else an error repeats the whole request, and those of a large batch overrun the queue.
+        raw.set_cap_ack(true)?;
         sockopt::set_socket_send_buffer_size_force(raw.as_fd(), SEND_BUFFER)?;
         sockopt::set_socket_recv_buffer_size_force(raw.as_fd(), RECEIVE_BUFFER)?;
         Ok(Self { raw, port, buffer: Vec::with_capacity(DATAGRAM), sequence: 1 })
@@ -85,20 +86,38 @@ impl Socket {
         Ok(messages(&self.buffer))
     }
 
+    /// Throws away what waits.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(crate) fn clear(&mut self) -> io::Result<()> {
+        loop {
+            match self.receive_with(DONT_WAIT).map(|_| ()) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if is_overrun(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     /// Sends requests and gives what the kernel refused of them. nf_tables and rtnetlink work within the send: when it
     /// returns, every answer is in the queue, and none means that all went well.
     ///
     /// # Errors
     /// The system's; ENOBUFS when answers were lost, so that nobody knows.
     pub(crate) fn transact(&mut self, requests: &Messages) -> io::Result<Vec<Refusal>> {
-        self.sequence = requests.next_sequence();
+        let first = std::mem::replace(&mut self.sequence, requests.next_sequence());
+        let count = self.sequence.wrapping_sub(first);
         self.raw.send(requests.as_bytes(), 0)?;
         let mut refused = Vec::new();
         loop {
             match self.receive_with(DONT_WAIT) {
                 Ok(answers) => refused.extend(answers.filter_map(|answer| {
                     let errno = -answer.code();
-                    (answer.kind == ERROR && errno != 0)
+                    // Where answers were lost, later ones of that request may wait here still.
+                    let is_ours = answer.sequence.wrapping_sub(first) < count;
+                    (is_ours && answer.kind == ERROR && errno != 0)
                         .then_some(Refusal { sequence: answer.sequence, errno })
                 })),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(refused),
@@ -154,6 +173,11 @@ impl Socket {
             }
         }
     }
+}
+
+/// ENOBUFS: the queue overran, and messages were lost.
+pub(crate) fn is_overrun(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::NOBUFS.raw_os_error())
 }
 
 /// `MSG_DONTWAIT`.
