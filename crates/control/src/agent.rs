@@ -30,7 +30,10 @@ impl AgentName {
     pub fn of(resource: &Resource) -> Self {
         match resource {
             Resource::Listener(_) | Resource::Client(_) => Self::Proxy,
-            Resource::Workload(_) | Resource::ServicePort(_) | Resource::Grant(_) => Self::NetfilterAgent,
+            Resource::Workload(_)
+            | Resource::VirtualIp(_)
+            | Resource::ServicePort(_)
+            | Resource::Grant(_) => Self::NetfilterAgent,
         }
     }
 }

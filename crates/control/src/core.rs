@@ -163,7 +163,8 @@ impl Core {
                 Resource::ServicePort(port) => {
                     self.in_force_before.insert(port.service.name.clone());
                 }
-                Resource::Client(_) | Resource::Workload(_) | Resource::Grant(_) => {}
+                Resource::Client(_) | Resource::Workload(_) | Resource::VirtualIp(_) | Resource::Grant(_) => {
+                }
             }
         }
     }

@@ -50,6 +50,8 @@ pub enum Resource {
     /// For the netfilter-agent.
     Workload(Workload),
     /// For the netfilter-agent.
+    VirtualIp(VirtualIp),
+    /// For the netfilter-agent.
     ServicePort(ServicePort),
     /// For the netfilter-agent.
     Grant(Grant),
@@ -63,6 +65,7 @@ impl Resource {
             Self::Listener(listener) => listener.id(),
             Self::Client(client) => client.id(),
             Self::Workload(workload) => workload.id.resource_id(),
+            Self::VirtualIp(vip) => vip.id(),
             Self::ServicePort(port) => port.id(),
             Self::Grant(grant) => grant.id(),
         }
@@ -179,12 +182,29 @@ pub struct Workload {
     pub user: Option<UserName>,
 }
 
+/// The address that stands for a service on this host, whether or not anything is behind it now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VirtualIp {
+    /// The service.
+    pub service: ServiceKey,
+    /// The address.
+    pub vip: Ipv4Addr,
+}
+
+impl VirtualIp {
+    /// Its id: the address.
+    #[must_use]
+    pub fn id(&self) -> ResourceId {
+        ResourceId::new(&self.vip.to_string())
+    }
+}
+
 /// One port of a virtual IP, and the listener behind it. A port without one is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServicePort {
     /// The service it belongs to.
     pub service: ServiceKey,
-    /// The service's virtual IP.
+    /// The service's virtual IP, which must be in force.
     pub vip: Ipv4Addr,
     /// The port that workloads dial.
     pub port: VirtualPort,

@@ -11,7 +11,8 @@ mod name;
 mod net;
 
 pub use desired::{
-    Client, Endpoint, Grant, Listener, Resource, ResourceId, Route, ServicePort, Workload, WorkloadId,
+    Client, Endpoint, Grant, Listener, Resource, ResourceId, Route, ServicePort, VirtualIp, Workload,
+    WorkloadId,
 };
 pub use grammar::{GrantSpec, Malformed, parse_connect_to, parse_grant};
 pub use key::{ListenerKey, ServiceKey, VirtualPort};

@@ -14,7 +14,7 @@ use std::{
     sync::Arc,
 };
 
-use steppe_model::{Grant, Resource, ServiceKey, ServicePort, VirtualPort, Workload, WorkloadId};
+use steppe_model::{Grant, Resource, ServiceKey, ServicePort, VirtualIp, VirtualPort, Workload, WorkloadId};
 
 pub(crate) use adopt::Found;
 pub(crate) use edit::{Edit, grant_key};
@@ -92,12 +92,15 @@ impl State {
         self.workloads.get(&WorkloadId::new(id)).into_iter().flat_map(Entry::grants)
     }
 
-    /// Everything as resources: workloads first, as grants need them.
+    /// Everything as resources: those first that others need.
     pub(crate) fn resources(&self) -> Vec<Resource> {
         let workloads = self.workloads().map(|bound| Resource::Workload(bound.workload.clone()));
+        let vips = self
+            .vips()
+            .map(|(vip, service)| Resource::VirtualIp(VirtualIp { service: service.clone(), vip }));
         let ports = self.service_ports().map(Resource::ServicePort);
         let grants = self.grants().map(|(_, grant)| Resource::Grant(grant));
-        workloads.chain(ports).chain(grants).collect()
+        workloads.chain(vips).chain(ports).chain(grants).collect()
     }
 
     /// The virtual IPs with their services.

@@ -104,9 +104,12 @@ impl ProxyAgent {
                 self.upsert_client(client, batch);
                 Ok(())
             }
-            Change::Upsert(Resource::Workload(_) | Resource::ServicePort(_) | Resource::Grant(_)) => {
-                Err("the proxy takes listeners and clients; this is for the netfilter-agent".into())
-            }
+            Change::Upsert(
+                Resource::Workload(_)
+                | Resource::VirtualIp(_)
+                | Resource::ServicePort(_)
+                | Resource::Grant(_),
+            ) => Err("the proxy takes listeners and clients; this is for the netfilter-agent".into()),
             Change::Remove(id) => {
                 self.remove(&id, batch);
                 Ok(())

@@ -4,7 +4,7 @@ use std::net::SocketAddrV4;
 
 use steppe_model::{
     Client, Endpoint, Grant, Listener, ListenerKey, Resource, ResourceId, Route, ServiceKey, ServicePort,
-    VirtualPort, Workload, WorkloadId,
+    VirtualIp, VirtualPort, Workload, WorkloadId,
 };
 
 use super::{FieldError, ipv4, missing, port, text, virtual_port};
@@ -28,6 +28,7 @@ impl TryFrom<v1::Resource> for Resource {
             Kind::Listener(wire) => Self::Listener(wire.try_into().map_err(within("listener"))?),
             Kind::Client(wire) => Self::Client(wire.try_into().map_err(within("client"))?),
             Kind::Workload(inner) => Self::Workload(workload(&wire.id, inner).map_err(within("workload"))?),
+            Kind::VirtualIp(wire) => Self::VirtualIp(wire.try_into().map_err(within("virtual_ip"))?),
             Kind::ServicePort(wire) => Self::ServicePort(wire.try_into().map_err(within("service_port"))?),
             Kind::Grant(wire) => Self::Grant(wire.try_into().map_err(within("grant"))?),
         };
@@ -45,6 +46,7 @@ impl From<&Resource> for v1::Resource {
             Resource::Listener(listener) => Kind::Listener(listener.into()),
             Resource::Client(client) => Kind::Client(client.into()),
             Resource::Workload(workload) => Kind::Workload(workload.into()),
+            Resource::VirtualIp(vip) => Kind::VirtualIp(vip.into()),
             Resource::ServicePort(port) => Kind::ServicePort(port.into()),
             Resource::Grant(grant) => Kind::Grant(grant.into()),
         };
@@ -189,6 +191,20 @@ impl From<&Workload> for v1::Workload {
             name: workload.name.to_string(),
             user: workload.user.as_ref().map(ToString::to_string).unwrap_or_default(),
         }
+    }
+}
+
+impl TryFrom<v1::VirtualIp> for VirtualIp {
+    type Error = FieldError;
+
+    fn try_from(wire: v1::VirtualIp) -> Result<Self, FieldError> {
+        Ok(Self { service: service_key(wire.service)?, vip: ipv4("vip", &wire.vip)? })
+    }
+}
+
+impl From<&VirtualIp> for v1::VirtualIp {
+    fn from(virtual_ip: &VirtualIp) -> Self {
+        Self { service: Some((&virtual_ip.service).into()), vip: virtual_ip.vip.to_string() }
     }
 }
 

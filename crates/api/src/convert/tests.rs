@@ -1,5 +1,6 @@
 use steppe_model::{
-    Client, Endpoint, Grant, Listener, ListenerKey, Resource, Route, ServicePort, Workload, WorkloadId,
+    Client, Endpoint, Grant, Listener, ListenerKey, Resource, Route, ServicePort, VirtualIp, Workload,
+    WorkloadId,
 };
 
 use super::*;
@@ -27,11 +28,13 @@ fn examples() -> Vec<Resource> {
     };
     let vip = "247.12.8.41".parse().unwrap();
     let grant = Grant { workload: workload.id.clone(), vip, port: VirtualPort::new(Protocol::Udp, 53) };
-    let port = ServicePort { service, vip, port: VirtualPort::ANY, listener: listener.address };
+    let port =
+        ServicePort { service: service.clone(), vip, port: VirtualPort::ANY, listener: listener.address };
     vec![
         Resource::Listener(listener),
         Resource::Client(client),
         Resource::Workload(workload),
+        Resource::VirtualIp(VirtualIp { service: service.clone(), vip }),
         Resource::ServicePort(port),
         Resource::Grant(grant),
     ]
@@ -61,6 +64,10 @@ fn an_error_names_the_field() {
             v1::resource::Kind::Workload(workload) => {
                 workload.port_ifindex = 0;
                 "workload.port_ifindex: 0 is no interface index"
+            }
+            v1::resource::Kind::VirtualIp(vip) => {
+                vip.vip = "v".into();
+                "virtual_ip.vip: `v` is not an IPv4 address"
             }
             v1::resource::Kind::ServicePort(port) => {
                 port.protocol = v1::Protocol::Udp.into();

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use steppe_api::v1::sync_request::Message;
-use steppe_model::{Listener, ListenerKey, Mac, Protocol, ServicePort, VirtualPort, parse_grant};
+use steppe_model::{Listener, ListenerKey, Mac, Protocol, ServicePort, VirtualIp, VirtualPort, parse_grant};
 
 use super::*;
 use crate::{
@@ -189,7 +189,9 @@ fn the_first_plan_waits_for_what_agents_have_in_force_and_keeps_it() {
     bench.observe(Observation::Containers(vec![container("web:80")]));
     bench.observe(Observation::Live(SourceName::Docker));
     assert_eq!(bench.sent(AgentName::Proxy), (vec![], false));
-    bench.connect(AgentName::NetfilterAgent, vec![Resource::ServicePort(rule.clone())]);
+    let virtual_ip = VirtualIp { service: rule.service.clone(), vip: rule.vip };
+    let inventory = vec![Resource::VirtualIp(virtual_ip), Resource::ServicePort(rule.clone())];
+    bench.connect(AgentName::NetfilterAgent, inventory);
     bench.core.settle(bench.now);
     let planned = &bench.core.planner.services()[&rule.service];
     assert_eq!(planned.vip, Some(rule.vip));

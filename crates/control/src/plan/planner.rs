@@ -151,8 +151,8 @@ impl Planner {
     pub fn keep(&mut self, resource: &Resource) {
         match resource {
             Resource::Listener(listener) => self.allocator.keep_listener(&listener.key, listener.address),
+            Resource::VirtualIp(virtual_ip) => self.allocator.keep_vip(&virtual_ip.service, virtual_ip.vip),
             Resource::ServicePort(port) => {
-                self.allocator.keep_vip(&port.service, port.vip);
                 let key = ListenerKey { service: port.service.clone(), port: port.port };
                 self.allocator.keep_listener(&key, port.listener);
             }

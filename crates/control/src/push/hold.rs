@@ -83,7 +83,10 @@ impl Holds {
         match resource {
             Resource::Workload(workload) => self.waiting.contains_key(&workload.id.resource_id()),
             Resource::Grant(grant) => self.waiting.contains_key(&grant.workload.resource_id()),
-            Resource::ServicePort(_) | Resource::Listener(_) | Resource::Client(_) => false,
+            Resource::VirtualIp(_)
+            | Resource::ServicePort(_)
+            | Resource::Listener(_)
+            | Resource::Client(_) => false,
         }
     }
 }

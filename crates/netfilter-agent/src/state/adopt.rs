@@ -91,7 +91,6 @@ impl Found {
         for (vip, port, listener) in self.ports {
             state.perform(&Edit::AddPort(vip, port, listener));
         }
-        state.vips.retain(|_, vip| !vip.ports.is_empty());
         for (client, vip, port) in self.grants {
             let Some(id) = state.by_ip.get(&client) else { continue };
             let bound = state.workloads[id].bound.clone();

@@ -9,14 +9,16 @@ use steppe_model::{Protocol, ResourceId, VirtualPort};
 pub(super) enum Named<'a> {
     /// A grant: its workload's id, the virtual IP and the port.
     Grant(&'a str, Ipv4Addr, VirtualPort),
+    /// A virtual IP.
+    VirtualIp(Ipv4Addr),
     /// A port of a service.
     ServicePort(Ipv4Addr, VirtualPort),
     /// Anything else can only be a workload.
     Workload(&'a str),
 }
 
-/// Reads `WORKLOAD > VIP:PORT/PROTOCOL`, `VIP:PORT/PROTOCOL` or `WORKLOAD`, as `Grant::id`, `ServicePort::id` and
-/// `WorkloadId` write them.
+/// Reads `WORKLOAD > VIP:PORT/PROTOCOL`, `VIP:PORT/PROTOCOL`, `VIP` or `WORKLOAD`, as `Grant::id`, `ServicePort::id`,
+/// `VirtualIp::id` and `WorkloadId` write them.
 pub(super) fn read(id: &ResourceId) -> Named<'_> {
     let text = id.as_str();
     if let Some((workload, rest)) = text.rsplit_once(" > ")
@@ -24,9 +26,10 @@ pub(super) fn read(id: &ResourceId) -> Named<'_> {
     {
         return Named::Grant(workload, vip, port);
     }
-    match address(text) {
-        Some((vip, port)) => Named::ServicePort(vip, port),
-        None => Named::Workload(text),
+    match (address(text), text.parse()) {
+        (Some((vip, port)), _) => Named::ServicePort(vip, port),
+        (None, Ok(vip)) => Named::VirtualIp(vip),
+        (None, Err(_)) => Named::Workload(text),
     }
 }
 
@@ -45,7 +48,7 @@ fn address(text: &str) -> Option<(Ipv4Addr, VirtualPort)> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use steppe_model::{Grant, ServicePort, WorkloadId};
+    use steppe_model::{Grant, ServicePort, VirtualIp, WorkloadId};
 
     use super::*;
 
@@ -64,6 +67,8 @@ mod tests {
             let port_of = ServicePort { service, vip, port, listener: "10.0.0.1:1".parse().unwrap() };
             let id = port_of.id();
             prop_assert_eq!(read(&id), Named::ServicePort(vip, port));
+            let id = VirtualIp { service: port_of.service, vip }.id();
+            prop_assert_eq!(read(&id), Named::VirtualIp(vip));
         }
     }
 

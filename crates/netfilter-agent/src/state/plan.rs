@@ -3,7 +3,7 @@
 use std::{net::Ipv4Addr, sync::Arc};
 
 use steppe_api::sync::Change;
-use steppe_model::{Grant, Resource, ResourceId, ServicePort, VirtualPort, Workload, WorkloadId};
+use steppe_model::{Grant, Resource, ResourceId, ServicePort, VirtualIp, VirtualPort, Workload, WorkloadId};
 
 use super::{
     Bound, Edit, State,
@@ -40,6 +40,7 @@ impl State {
     ) -> Result<Vec<Edit>, String> {
         match change {
             Change::Upsert(Resource::Workload(workload)) => self.plan_workload(workload, ports),
+            Change::Upsert(Resource::VirtualIp(virtual_ip)) => self.plan_virtual_ip(virtual_ip, limits),
             Change::Upsert(Resource::ServicePort(port)) => self.plan_service_port(port, limits),
             Change::Upsert(Resource::Grant(grant)) => self.plan_grant(grant, limits),
             Change::Upsert(Resource::Listener(_)) => Err("listeners are the proxy's business".into()),
@@ -97,6 +98,17 @@ impl State {
         Ok(edits)
     }
 
+    fn plan_virtual_ip(&self, new: &VirtualIp, limits: Limits) -> Result<Vec<Edit>, String> {
+        check_vip(new.vip, limits)?;
+        match self.vips.get(&new.vip) {
+            Some(vip) if *vip.service == new.service => Ok(Vec::new()),
+            Some(vip) => {
+                Err(format!("vip: {} is that of `{}` still: remove that first", new.vip, vip.service))
+            }
+            None => Ok(vec![Edit::AddVip(new.vip, Arc::new(new.service.clone()))]),
+        }
+    }
+
     fn plan_service_port(&self, new: &ServicePort, limits: Limits) -> Result<Vec<Edit>, String> {
         check_vip(new.vip, limits)?;
         if *new.listener.ip() != limits.listener {
@@ -105,20 +117,15 @@ impl State {
                 new.listener, limits.listener
             ));
         }
+        let vip = self.vips.get(&new.vip).filter(|vip| *vip.service == new.service);
+        let Some(vip) = vip else {
+            return Err(format!("vip: {} is not in force as that of `{}`", new.vip, new.service));
+        };
         let mut edits = Vec::new();
-        match self.vips.get(&new.vip) {
-            Some(vip) if *vip.service != new.service => {
-                return Err(format!(
-                    "vip: {} is that of `{}` still: remove its ports first",
-                    new.vip, vip.service
-                ));
-            }
-            Some(vip) => match vip.ports.get(&new.port) {
-                Some(listener) if *listener == new.listener => return Ok(edits),
-                Some(listener) => edits.push(Edit::RemovePort(new.vip, new.port, *listener)),
-                None => {}
-            },
-            None => edits.push(Edit::AddVip(new.vip, Arc::new(new.service.clone()))),
+        match vip.ports.get(&new.port) {
+            Some(listener) if *listener == new.listener => return Ok(edits),
+            Some(listener) => edits.push(Edit::RemovePort(new.vip, new.port, *listener)),
+            None => {}
         }
         edits.push(Edit::AddPort(new.vip, new.port, new.listener));
         Ok(edits)
@@ -146,6 +153,7 @@ impl State {
                 }
             }
             Named::ServicePort(vip, port) => self.plan_port_removal(vip, port, &mut edits),
+            Named::VirtualIp(vip) => self.plan_vip_removal(vip, &mut edits),
             Named::Workload(id) => self.plan_workload_removal(&WorkloadId::new(id), &mut edits),
         }
         edits
@@ -155,9 +163,13 @@ impl State {
         let Some(entry) = self.vips.get(&vip) else { return };
         let Some(listener) = entry.ports.get(&port) else { return };
         edits.push(Edit::RemovePort(vip, port, *listener));
-        if entry.ports.len() == 1 {
-            edits.push(Edit::RemoveVip(vip, entry.service.clone()));
-        }
+    }
+
+    /// A virtual IP goes with its ports.
+    fn plan_vip_removal(&self, vip: Ipv4Addr, edits: &mut Vec<Edit>) {
+        let Some(entry) = self.vips.get(&vip) else { return };
+        edits.extend(entry.ports.iter().map(|(port, listener)| Edit::RemovePort(vip, *port, *listener)));
+        edits.push(Edit::RemoveVip(vip, entry.service.clone()));
     }
 
     /// A workload goes with all its grants.

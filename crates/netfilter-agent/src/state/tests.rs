@@ -38,9 +38,17 @@ fn workload(id: u8, ip: u8, port: u32, name: &str) -> Resource {
     })
 }
 
+fn service(vip: u8) -> ServiceKey {
+    ServiceKey { user: None, name: format!("s{vip}").parse().unwrap(), tag: None }
+}
+
+fn virtual_ip(vip: u8) -> Resource {
+    Resource::VirtualIp(VirtualIp { service: service(vip), vip: Ipv4Addr::new(247, 0, 0, vip) })
+}
+
 fn service_port(vip: u8, port: u16, listener: u16) -> Resource {
     Resource::ServicePort(ServicePort {
-        service: ServiceKey { user: None, name: format!("s{vip}").parse().unwrap(), tag: None },
+        service: service(vip),
         vip: Ipv4Addr::new(247, 0, 0, vip),
         port: VirtualPort::new(Protocol::Tcp, port),
         listener: SocketAddrV4::new(limits().listener, listener),
@@ -59,6 +67,7 @@ fn resource() -> impl Strategy<Value = Resource> {
     prop_oneof![
         (0..4u8, 1..5u8, 1..7u32, "[a-z ]{0,4}")
             .prop_map(|(id, ip, port, name)| workload(id, ip, port, &name)),
+        (0..3u8).prop_map(virtual_ip),
         (0..3u8, 0..3u16, 1..4u16).prop_map(|(vip, port, listener)| service_port(vip, port, listener)),
         (0..4u8, 0..3u8, 0..3u16).prop_map(|(id, vip, port)| grant(id, vip, port)),
     ]
@@ -208,9 +217,16 @@ fn a_new_port_or_a_new_holder_of_an_address_starts_without_rights() {
 #[test]
 fn a_virtual_ip_belongs_to_one_service() {
     let (mut state, mut kernel) = (State::default(), Kernel::default());
-    apply(&mut state, &mut kernel, &[Change::Upsert(service_port(1, 80, 1))]);
-    let Resource::ServicePort(mut other) = service_port(1, 81, 1) else { unreachable!() };
-    other.service.name = "other".parse().unwrap();
-    let reason = state.plan(&Change::Upsert(Resource::ServicePort(other)), &ALL, limits()).unwrap_err();
+    let upserts = [virtual_ip(1), service_port(1, 80, 1)].map(Change::Upsert);
+    apply(&mut state, &mut kernel, &upserts);
+    let vip = Ipv4Addr::new(247, 0, 0, 1);
+    let taken = Resource::VirtualIp(VirtualIp { service: service(2), vip });
+    let reason = state.plan(&Change::Upsert(taken), &ALL, limits()).unwrap_err();
     assert!(reason.contains("is that of `s1` still"), "{reason}");
+    let Resource::ServicePort(mut other) = service_port(1, 81, 1) else { unreachable!() };
+    other.service = service(2);
+    let reason = state.plan(&Change::Upsert(Resource::ServicePort(other)), &ALL, limits()).unwrap_err();
+    assert!(reason.contains("not in force as that of `s2`"), "{reason}");
+    apply(&mut state, &mut kernel, &[Change::Remove(virtual_ip(1).id())]);
+    assert_eq!((state.elements(), kernel.0.len()), (0, 0), "its ports go with it");
 }

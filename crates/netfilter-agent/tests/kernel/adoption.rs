@@ -6,7 +6,7 @@ use steppe_api::v1::Protocol;
 
 use crate::{
     agent::{self, Agent},
-    control::{Control, block_on, grant, service_port, workload},
+    control::{Control, block_on, grant, service_port, virtual_ip, workload},
     net::{Host, LISTENER},
 };
 
@@ -18,7 +18,8 @@ fn killed_and_started_again(flags: &[&str]) {
     let port = listener.local_addr().unwrap().port();
     let resources = block_on(async {
         let mut control = Control::connect(&agent).await;
-        let mut resources = vec![service_port(Protocol::Tcp, 80, port), service_port(Protocol::Tcp, 0, port)];
+        let ports = [80, 0].map(|number| service_port(Protocol::Tcp, number, port));
+        let mut resources: Vec<_> = [virtual_ip()].into_iter().chain(ports).collect();
         for container in [&stays, &goes] {
             control.port_of(container).await;
             resources.push(workload(&host, container));

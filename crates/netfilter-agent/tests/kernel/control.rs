@@ -159,12 +159,21 @@ pub fn workload(host: &Host, container: &Container) -> v1::Resource {
     v1::Resource { id: workload_id(container), kind: Some(Kind::Workload(workload)) }
 }
 
+fn web() -> v1::ServiceKey {
+    v1::ServiceKey { user: "alice".into(), name: "web".into(), tag: String::new() }
+}
+
+/// [`VIP`] stands for `web`.
+pub fn virtual_ip() -> v1::Resource {
+    let content = v1::VirtualIp { service: Some(web()), vip: VIP.into() };
+    v1::Resource { id: VIP.into(), kind: Some(Kind::VirtualIp(content)) }
+}
+
 /// A port of `web` at [`VIP`]; port 0 is every TCP port.
 pub fn service_port(protocol: v1::Protocol, port: u16, listener: u16) -> v1::Resource {
-    let service = v1::ServiceKey { user: "alice".into(), name: "web".into(), tag: String::new() };
     let listener = v1::SocketAddress { ip: LISTENER.to_string(), port: listener.into() };
     let content = v1::ServicePort {
-        service: Some(service),
+        service: Some(web()),
         vip: VIP.into(),
         protocol: protocol.into(),
         port: port.into(),

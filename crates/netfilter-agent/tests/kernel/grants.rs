@@ -10,7 +10,7 @@ use steppe_api::v1::{self, Protocol};
 
 use crate::{
     agent::Agent,
-    control::{Control, VIP, block_on, grant, service_port, until, workload, workload_id},
+    control::{Control, VIP, block_on, grant, service_port, until, virtual_ip, workload, workload_id},
     net::{Container, DEADLINE, Host, LISTENER},
 };
 
@@ -37,7 +37,8 @@ impl Stage {
         control.port_of(&self.granted).await;
         control.port_of(&self.stranger).await;
         let listener = self.listener.local_addr().unwrap().port();
-        let mut resources = vec![workload(&self.host, &self.granted), workload(&self.host, &self.stranger)];
+        let mut resources = vec![virtual_ip()];
+        resources.extend([&self.granted, &self.stranger].map(|container| workload(&self.host, container)));
         for port in ports {
             resources.push(service_port(Protocol::Tcp, *port, listener));
             resources.push(grant(&self.granted, Protocol::Tcp, *port));

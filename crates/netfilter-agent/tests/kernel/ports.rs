@@ -7,7 +7,7 @@ use tokio_stream::StreamExt as _;
 
 use crate::{
     agent::Agent,
-    control::{Control, block_on, grant, service_port, until, workload},
+    control::{Control, block_on, grant, service_port, until, virtual_ip, workload},
     net::{DEADLINE, Host, LISTENER},
 };
 
@@ -23,6 +23,7 @@ fn a_replacement_with_the_same_addresses_has_none_of_the_old_ones_rights() {
         control.port_of(&old).await;
         let resources = vec![
             workload(&host, &old),
+            virtual_ip(),
             service_port(Protocol::Tcp, 80, port),
             grant(&old, Protocol::Tcp, 80),
         ];
@@ -38,12 +39,13 @@ fn a_replacement_with_the_same_addresses_has_none_of_the_old_ones_rights() {
     assert!(!text.contains("172.30.0.2"), "{text}");
     block_on(async {
         let mut control = Control::connect(&agent).await;
-        assert_eq!(control.inventory.len(), 1, "the service's port alone: {:?}", control.inventory);
+        assert_eq!(control.inventory.len(), 2, "the service alone: {:?}", control.inventory);
         assert!(control.grants().await.is_empty() && control.workloads().await.is_empty());
         // And the newcomer gets its own.
         control.port_of(&new).await;
         let resources = vec![
             workload(&host, &new),
+            virtual_ip(),
             service_port(Protocol::Tcp, 80, port),
             grant(&new, Protocol::Tcp, 80),
         ];

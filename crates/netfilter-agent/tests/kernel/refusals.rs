@@ -4,7 +4,7 @@ use steppe_api::v1::{Protocol, resource::Kind};
 
 use crate::{
     agent::{self, Agent},
-    control::{Control, block_on, client, grant, grant_to, service_port, workload},
+    control::{Control, block_on, client, grant, grant_to, service_port, virtual_ip, workload},
     net::Host,
 };
 
@@ -48,7 +48,8 @@ fn malformed_resources_are_rejected_alone() {
             (outside, "vip: 248.0.0.1 is outside 247.0.0.0/8"),
             (unknown, "workload: `nobody@br0` is not in force"),
         ];
-        let sense = [good, service_port(Protocol::Tcp, 80, 1), grant(&container, Protocol::Tcp, 80)];
+        let port = service_port(Protocol::Tcp, 80, 1);
+        let sense = [good, virtual_ip(), port, grant(&container, Protocol::Tcp, 80)];
         let mut mixed: Vec<_> = sense.to_vec();
         mixed.extend(nonsense.iter().map(|(resource, _)| resource.clone()));
         mixed.push(grant(&container, Protocol::Udp, 53));

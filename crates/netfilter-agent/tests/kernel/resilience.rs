@@ -10,7 +10,7 @@ use steppe_api::v1::Protocol;
 
 use crate::{
     agent::{self, Agent},
-    control::{Control, block_on, grant, service_port, until, workload},
+    control::{Control, block_on, grant, service_port, until, virtual_ip, workload},
     net::{Container, DEADLINE, Host, LISTENER, Namespace},
 };
 
@@ -19,6 +19,7 @@ async fn granted(host: &Host, agent: &Agent, container: &Container, port: u16) -
     control.port_of(container).await;
     let resources = vec![
         workload(host, container),
+        virtual_ip(),
         service_port(Protocol::Tcp, 80, port),
         grant(container, Protocol::Tcp, 80),
     ];

@@ -9,7 +9,7 @@ use std::{
 
 use steppe_model::{
     Client, Grant, GrantSpec, Listener, ListenerKey, Resource, ResourceId, ServiceKey, ServiceName,
-    ServicePort, UserName, VirtualPort, Workload as BoundWorkload, WorkloadId,
+    ServicePort, UserName, VirtualIp, VirtualPort, Workload as BoundWorkload, WorkloadId,
 };
 
 use super::{
@@ -220,6 +220,7 @@ impl Planner {
         let mut put = |planned: Planned| {
             resources.insert((AgentName::of(&planned.resource), planned.resource.id()), planned);
         };
+        put(Planned::new(Resource::VirtualIp(VirtualIp { service: key.clone(), vip })));
         let proxy_protocol = providers.iter().any(|provider| provider.settings.proxy_protocol);
         let mut clients: BTreeMap<VirtualPort, Vec<ResourceId>> = BTreeMap::new();
         for (id, dialled) in consumers.iter().filter(|(id, _)| verdicts.get(*id) == Some(&Ok(()))) {

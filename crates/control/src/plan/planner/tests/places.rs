@@ -120,9 +120,10 @@ fn choices_that_agents_have_in_force_are_kept_and_those_nobody_needs_are_not() {
     // The proxy may have lost its listeners; the rule says where they were.
     let mut adopting = planner();
     let kept = steppe_model::ServicePort { vip, listener, ..usual.clone() };
+    adopting.keep(&Resource::VirtualIp(steppe_model::VirtualIp { service: kept.service.clone(), vip }));
     adopting.keep(&Resource::ServicePort(kept.clone()));
-    let other = steppe_model::ServicePort { service: "gone".parse_key(), vip: usual.vip, ..usual };
-    adopting.keep(&Resource::ServicePort(other));
+    adopting
+        .keep(&Resource::VirtualIp(steppe_model::VirtualIp { service: "gone".parse_key(), vip: usual.vip }));
     assert_eq!(port_of(&settle(&mut adopting, vec![asks()])), kept);
     adopting.release_unused();
     assert_eq!(adopting.allocator.vip(&"web".parse_key()).unwrap(), vip);
