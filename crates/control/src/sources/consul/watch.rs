@@ -30,8 +30,8 @@ use crate::{
 
 /// Consul's own default; it goes up to 10 minutes.
 const WAIT: Duration = Duration::from_secs(300);
-/// The node's query is also how a hanging agent is found out.
-const NODE_WAIT: Duration = Duration::from_secs(60);
+/// The node's query is also how a hanging agent is found out: within 42 s, with what `pace::time_out` adds.
+const NODE_WAIT: Duration = Duration::from_secs(30);
 /// With more questions than connections they take turns.
 const CROWDED_WAIT: Duration = Duration::from_secs(2);
 /// Learning the node's name is a question to the agent itself.
