@@ -12,7 +12,7 @@ use crate::common::{
 };
 
 /// The issue says a minute. What a longer time could change is a time-out that runs out meanwhile: control's own, of a query to
-/// an agent that hangs (up to 74 s), only makes it say `stale` and ask again, and the traffic doesn't depend on it.
+/// an agent that hangs (within 42 s), only makes it say `stale` and ask again, and the traffic doesn't depend on it.
 const AWAY: Duration = Duration::from_secs(2);
 /// Gossip and anti-entropy must find together again; the agents' own timers count in seconds.
 const CONSUL: Duration = Duration::from_secs(60);
