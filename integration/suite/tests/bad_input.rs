@@ -331,7 +331,14 @@ fn a_live_socket_is_left_alone_and_a_dead_one_replaced() {
         (&a.suite.proxy, Identity::PROXY),
         (&a.suite.netfilter_agent, Identity::NETFILTER_AGENT),
     ];
-    let rules = a.nft(&["--stateless", "list", "ruleset"]);
+    // An agent has its socket before it has its tables.
+    let well = || {
+        eventually(SOON, "all is well", || {
+            let status = a.steppe(&["status"]);
+            if status.code == 0 { Ok(a.nft(&["--stateless", "list", "ruleset"])) } else { Err(status.stdout) }
+        })
+    };
+    let rules = well();
     for (daemon, identity) in own {
         let program = binary(&format!("steppe-{}", daemon.name()));
         let second =
@@ -365,9 +372,5 @@ fn a_live_socket_is_left_alone_and_a_dead_one_replaced() {
         daemon.start();
         a.suite.wait_socket(daemon);
     }
-    assert_eq!(a.nft(&["--stateless", "list", "ruleset"]), rules);
-    eventually(SOON, "all is well again", || {
-        let status = a.steppe(&["status"]);
-        if status.code == 0 { Ok(()) } else { Err(status.stdout) }
-    });
+    assert_eq!(well(), rules);
 }

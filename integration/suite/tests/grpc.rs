@@ -306,7 +306,10 @@ fn for_the_firewall() -> Vec<Sent> {
         port.as_object_mut().expect("an object").extend(changes);
         json!({ "id": format!("{vip}:80/tcp"), "servicePort": port })
     };
+    let vip = |vip: &str| json!({ "id": vip, "virtualIp": { "service": { "name": "sound" }, "vip": vip } });
     vec![
+        (vip("247.200.0.1"), None),
+        (vip("192.0.2.1"), Some("192.0.2.1")),
         (service_port("247.200.0.1", json!({})), None),
         (service_port("10.0.0.1", json!({})), Some("10.0.0.1")),
         (service_port("247.200.0.2", json!({ "vip": "nowhere" })), Some("service_port.vip: `nowhere`")),
