@@ -29,6 +29,12 @@ fn main() -> ExitCode {
     };
     cluster.assert_no_leak();
     print!("{}", report.text());
-    println!("\n{repeats} repeats of each order, {:.0} s in all", began.elapsed().as_secs_f64());
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    println!(
+        "\n{repeats} repeats of each order, {:.0} s in all; {} CPUs, load averages {}",
+        began.elapsed().as_secs_f64(),
+        std::thread::available_parallelism().map_or(0, usize::from),
+        load.split(' ').take(3).collect::<Vec<_>>().join(" "),
+    );
     if report.goal_is_met() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
