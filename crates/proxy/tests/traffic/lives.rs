@@ -3,7 +3,9 @@
 use rustix::process::Signal;
 use steppe_api::uds;
 use steppe_model::Resource;
-use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
 
 use crate::{
     control::{client, listener},
