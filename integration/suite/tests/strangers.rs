@@ -2,13 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use steppe_testbed::{Attempt, Cluster, Host, Outcome, Run, eventually};
+use steppe_testbed::{Cluster, Host, Outcome, Run, eventually};
 
 use crate::common::{SOON, stage::Stage};
 
 /// What is promised for a flush.
 const RESTORED: Duration = Duration::from_millis(100);
-const SHORT: Duration = Duration::from_millis(200);
 
 /// What a stranger may try, one after the other. `{web}` is the service's virtual IP, `{stranger}` a container without a grant,
 /// `{api}` one with.
@@ -151,14 +150,14 @@ fn while_no_rule_is_loaded_nothing_for_a_virtual_ip_leaves_the_host() {
         a.nft(&["flush", "ruleset"]);
         assert_eq!(listing(a), "");
         for from in [&stage.api, &stage.stranger] {
-            let attempt = from.enter(|| Attempt::make(stage.web, SHORT));
+            let attempt = from.connect(stage.web);
             assert_eq!(attempt.outcome, Outcome::Unreachable, "{}: {attempt}", from.name);
         }
-        let attempt = a.connect(stage.web, SHORT);
+        let attempt = a.connect(stage.web, SOON);
         assert_eq!(attempt.outcome, Outcome::Unreachable, "the host itself: {attempt}");
         // A container of this moment, which no rule ever knew, and any address of the range.
         let late = a.docker.run(Run::idle("late"));
-        let attempt = late.enter(|| Attempt::make(([247, 200, 1, 1], 443).into(), SHORT));
+        let attempt = late.connect(([247, 200, 1, 1], 443));
         assert_eq!(attempt.outcome, Outcome::Unreachable, "{attempt}");
         late.remove();
         cluster.assert_no_leak();

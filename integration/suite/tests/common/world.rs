@@ -125,8 +125,7 @@ impl World {
         let listeners = listeners(host)?;
         let served = granted().filter(|(_, demanded)| !demanded.endpoints.is_empty());
         let served: BTreeMap<_, _> = served.collect();
-        let known = served.keys().map(|name| vips[*name].clone()).collect();
-        same("set vips", &elements(host, "inet", "set", "vips")?, &known)?;
+        same("set vips", &elements(host, "inet", "set", "vips")?, &vips.values().cloned().collect())?;
         same("listeners", &listeners.keys().collect(), &served.keys().copied().collect::<BTreeSet<_>>())?;
         let mut rules = BTreeSet::new();
         for (name, listener) in &listeners {
