@@ -21,14 +21,21 @@ fn run_in_namespace(test: &str) {
     if !geteuid().is_root() {
         unshare.arg("--map-root-user");
     }
-    let status = unshare
+    // Its output is kept for the failure: a summary in the middle of the outer one would end that for whoever reads it.
+    let output = unshare
         .args(["--net", "--"])
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", test, "--nocapture"])
         .env(INSIDE, "1")
-        .status()
+        .output()
         .expect("unshare (of util-linux) is needed");
-    assert!(status.success(), "inside the namespace: {status}");
+    let said = [output.stdout, output.stderr].concat();
+    assert!(
+        output.status.success(),
+        "inside the namespace: {}\n{}",
+        output.status,
+        String::from_utf8_lossy(&said)
+    );
 }
 
 fn command(line: &str) {
