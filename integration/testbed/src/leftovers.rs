@@ -54,7 +54,7 @@ pub(crate) fn cgroups() -> Vec<PathBuf> {
 }
 
 /// Removes what a test process left that was killed before it could, or that a person has looked at enough.
-fn sweep() {
+pub(crate) fn sweep() {
     let cgroups = cgroups();
     let directories = read_dir(clusters()).into_iter().flatten().flatten().map(|entry| entry.path());
     for path in directories.chain(cgroups) {

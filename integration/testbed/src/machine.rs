@@ -8,6 +8,11 @@ use std::process::Command;
 /// Programs of the testbed that must not run outside a host.
 const DAEMONS: [&str; 5] = ["dockerd", "containerd", "containerd-shim", "consul", "steppe-"];
 
+/// Removes what killed runs left, as the first cluster would do: it is no change that the tests make.
+pub fn sweep() {
+    leftovers::sweep();
+}
+
 /// The machine's links, addresses, routes, firewall, and the testbed's programs, mounts and cgroups on it: a
 /// text that is the same after the tests as before.
 pub fn snapshot() -> String {
