@@ -33,7 +33,8 @@ impl AgentName {
             Resource::Workload(_)
             | Resource::VirtualIp(_)
             | Resource::ServicePort(_)
-            | Resource::Grant(_) => Self::NetfilterAgent,
+            | Resource::Grant(_)
+            | Resource::Takeover(_) => Self::NetfilterAgent,
         }
     }
 }

@@ -163,8 +163,11 @@ impl Core {
                 Resource::ServicePort(port) => {
                     self.in_force_before.insert(port.service.name.clone());
                 }
-                Resource::Client(_) | Resource::Workload(_) | Resource::VirtualIp(_) | Resource::Grant(_) => {
-                }
+                Resource::Client(_)
+                | Resource::Workload(_)
+                | Resource::VirtualIp(_)
+                | Resource::Grant(_)
+                | Resource::Takeover(_) => {}
             }
         }
     }

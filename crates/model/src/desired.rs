@@ -55,6 +55,8 @@ pub enum Resource {
     ServicePort(ServicePort),
     /// For the netfilter-agent.
     Grant(Grant),
+    /// For the netfilter-agent.
+    Takeover(Takeover),
 }
 
 impl Resource {
@@ -68,6 +70,7 @@ impl Resource {
             Self::VirtualIp(vip) => vip.id(),
             Self::ServicePort(port) => port.id(),
             Self::Grant(grant) => grant.id(),
+            Self::Takeover(takeover) => takeover.id(),
         }
     }
 }
@@ -199,7 +202,10 @@ impl VirtualIp {
     }
 }
 
-/// One port of a virtual IP, and the listener behind it. A port without one is refused.
+/// One port of a virtual IP, and where it leads. A port without one is refused.
+///
+/// There are two ways: to the proxy's listener, and, while the kernel has taken over or when there is no listener, from the
+/// kernel to an endpoint (the *kernel path*).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServicePort {
     /// The service it belongs to.
@@ -208,8 +214,11 @@ pub struct ServicePort {
     pub vip: Ipv4Addr,
     /// The port that workloads dial.
     pub port: VirtualPort,
-    /// The proxy's listener.
-    pub listener: SocketAddrV4,
+    /// The proxy's listener; `None` when its connections always take the kernel path.
+    pub listener: Option<SocketAddrV4>,
+    /// Where connections go on the kernel path; with [`VirtualPort::ANY`]: those whose dialled port has no `ServicePort` of
+    /// its own. Empty: they go to the listener all the same.
+    pub endpoints: Vec<Endpoint>,
 }
 
 impl ServicePort {
@@ -236,5 +245,17 @@ impl Grant {
     #[must_use]
     pub fn id(&self) -> ResourceId {
         ResourceId::new(&format!("{} > {}:{}", self.workload, self.vip, self.port))
+    }
+}
+
+/// The proxy is away or about to go: new connections take the kernel path for as long as this is in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Takeover;
+
+impl Takeover {
+    /// Its id: there is one.
+    #[must_use]
+    pub fn id(self) -> ResourceId {
+        ResourceId::new("takeover")
     }
 }

@@ -11,8 +11,8 @@ mod name;
 mod net;
 
 pub use desired::{
-    Client, Endpoint, Grant, Listener, Resource, ResourceId, Route, ServicePort, VirtualIp, Workload,
-    WorkloadId,
+    Client, Endpoint, Grant, Listener, Resource, ResourceId, Route, ServicePort, Takeover, VirtualIp,
+    Workload, WorkloadId,
 };
 pub use grammar::{GrantSpec, Malformed, parse_connect_to, parse_grant};
 pub use key::{ListenerKey, ServiceKey, VirtualPort};

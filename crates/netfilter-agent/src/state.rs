@@ -77,7 +77,8 @@ impl State {
                 service: (*entry.service).clone(),
                 vip: *vip,
                 port: *port,
-                listener: *listener,
+                listener: Some(*listener),
+                endpoints: Vec::new(),
             })
         })
     }

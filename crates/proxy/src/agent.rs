@@ -108,7 +108,8 @@ impl ProxyAgent {
                 Resource::Workload(_)
                 | Resource::VirtualIp(_)
                 | Resource::ServicePort(_)
-                | Resource::Grant(_),
+                | Resource::Grant(_)
+                | Resource::Takeover(_),
             ) => Err("the proxy takes listeners and clients; this is for the netfilter-agent".into()),
             Change::Remove(id) => {
                 self.remove(&id, batch);

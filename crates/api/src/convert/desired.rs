@@ -4,7 +4,7 @@ use std::net::SocketAddrV4;
 
 use steppe_model::{
     Client, Endpoint, Grant, Listener, ListenerKey, Resource, ResourceId, Route, ServiceKey, ServicePort,
-    VirtualIp, VirtualPort, Workload, WorkloadId,
+    Takeover, VirtualIp, VirtualPort, Workload, WorkloadId,
 };
 
 use super::{FieldError, ipv4, missing, port, text, virtual_port};
@@ -31,6 +31,7 @@ impl TryFrom<v1::Resource> for Resource {
             Kind::VirtualIp(wire) => Self::VirtualIp(wire.try_into().map_err(within("virtual_ip"))?),
             Kind::ServicePort(wire) => Self::ServicePort(wire.try_into().map_err(within("service_port"))?),
             Kind::Grant(wire) => Self::Grant(wire.try_into().map_err(within("grant"))?),
+            Kind::Takeover(v1::Takeover {}) => Self::Takeover(Takeover),
         };
         let id = resource.id();
         if id.as_str() != wire.id {
@@ -49,6 +50,7 @@ impl From<&Resource> for v1::Resource {
             Resource::VirtualIp(vip) => Kind::VirtualIp(vip.into()),
             Resource::ServicePort(port) => Kind::ServicePort(port.into()),
             Resource::Grant(grant) => Kind::Grant(grant.into()),
+            Resource::Takeover(Takeover) => Kind::Takeover(v1::Takeover {}),
         };
         Self { id: resource.id().to_string(), kind: Some(kind) }
     }
@@ -216,7 +218,11 @@ impl TryFrom<v1::ServicePort> for ServicePort {
             service: service_key(wire.service)?,
             vip: ipv4("vip", &wire.vip)?,
             port: virtual_port(wire.protocol, wire.port)?,
-            listener: socket_address("listener", wire.listener)?,
+            listener: match wire.listener {
+                Some(listener) => Some(listener.try_into().map_err(within("listener"))?),
+                None => None,
+            },
+            endpoints: endpoints(wire.endpoints)?,
         })
     }
 }
@@ -228,7 +234,8 @@ impl From<&ServicePort> for v1::ServicePort {
             vip: port.vip.to_string(),
             protocol: v1::Protocol::from(port.port.protocol).into(),
             port: port.port.number_or_zero().into(),
-            listener: Some(port.listener.into()),
+            listener: port.listener.map(Into::into),
+            endpoints: port.endpoints.iter().map(Into::into).collect(),
         }
     }
 }

@@ -1,6 +1,6 @@
 use steppe_model::{
-    Client, Endpoint, Grant, Listener, ListenerKey, Resource, Route, ServicePort, VirtualIp, Workload,
-    WorkloadId,
+    Client, Endpoint, Grant, Listener, ListenerKey, Resource, Route, ServicePort, Takeover, VirtualIp,
+    Workload, WorkloadId,
 };
 
 use super::*;
@@ -28,8 +28,13 @@ fn examples() -> Vec<Resource> {
     };
     let vip = "247.12.8.41".parse().unwrap();
     let grant = Grant { workload: workload.id.clone(), vip, port: VirtualPort::new(Protocol::Udp, 53) };
-    let port =
-        ServicePort { service: service.clone(), vip, port: VirtualPort::ANY, listener: listener.address };
+    let port = ServicePort {
+        service: service.clone(),
+        vip,
+        port: VirtualPort::ANY,
+        listener: Some(listener.address),
+        endpoints: listener.endpoints.clone(),
+    };
     vec![
         Resource::Listener(listener),
         Resource::Client(client),
@@ -37,6 +42,7 @@ fn examples() -> Vec<Resource> {
         Resource::VirtualIp(VirtualIp { service: service.clone(), vip }),
         Resource::ServicePort(port),
         Resource::Grant(grant),
+        Resource::Takeover(Takeover),
     ]
 }
 
@@ -77,6 +83,8 @@ fn an_error_names_the_field() {
                 grant.port = 65536;
                 "grant.port: 65536 is no port number"
             }
+            // It has no field.
+            v1::resource::Kind::Takeover(_) => continue,
         };
         assert_eq!(Resource::try_from(wire).unwrap_err().to_string(), expected);
     }

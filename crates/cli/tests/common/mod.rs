@@ -297,6 +297,7 @@ impl netfilter_agent_server::NetfilterAgent for Netfilter {
             protocol: Protocol::Tcp.into(),
             port: 80,
             listener: at("169.254.77.54", 17_007),
+            endpoints: Vec::new(),
         };
         let vip = VipState { service: Some(web()), vip: VIP.into(), refused_total: 12 };
         Ok(Response::new(ListServicePortsResponse { service_ports: vec![port], vips: vec![vip] }))

@@ -121,7 +121,13 @@ fn in_force() -> (Listener, ServicePort) {
         routes: Vec::new(),
         proxy_protocol: false,
     };
-    let rule = ServicePort { service, vip: [247, 1, 2, 3].into(), port, listener: listener.address };
+    let rule = ServicePort {
+        service,
+        vip: [247, 1, 2, 3].into(),
+        port,
+        listener: Some(listener.address),
+        endpoints: Vec::new(),
+    };
     (listener, rule)
 }
 

@@ -154,9 +154,11 @@ impl Planner {
             Resource::VirtualIp(virtual_ip) => self.allocator.keep_vip(&virtual_ip.service, virtual_ip.vip),
             Resource::ServicePort(port) => {
                 let key = ListenerKey { service: port.service.clone(), port: port.port };
-                self.allocator.keep_listener(&key, port.listener);
+                if let Some(listener) = port.listener {
+                    self.allocator.keep_listener(&key, listener);
+                }
             }
-            Resource::Client(_) | Resource::Workload(_) | Resource::Grant(_) => {}
+            Resource::Client(_) | Resource::Workload(_) | Resource::Grant(_) | Resource::Takeover(_) => {}
         }
     }
 

@@ -8,7 +8,10 @@ use std::{
 
 use steppe_model::{Endpoint, Protocol, Route, ServiceKey, UserName, VirtualPort};
 
-use super::{provider::Provider, settings::Allow};
+use super::{
+    provider::Provider,
+    settings::{Allow, Path},
+};
 
 /// Where connections to a port go.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -33,6 +36,15 @@ impl Routing {
 #[must_use]
 pub fn is_carried(port: VirtualPort) -> bool {
     port.protocol == Protocol::Tcp
+}
+
+/// Which way connections to a service take: past the proxy only if every instance says so and none wants to be told who called,
+/// which the proxy alone can do.
+#[must_use]
+pub fn path(providers: &[Provider]) -> Path {
+    let past =
+        |provider: &Provider| provider.settings.path == Path::Kernel && !provider.settings.proxy_protocol;
+    if !providers.is_empty() && providers.iter().all(past) { Path::Kernel } else { Path::Proxy }
 }
 
 /// Finds out where connections to `port` go. PORT leads to the registered port whose port in the container is PORT, else to the

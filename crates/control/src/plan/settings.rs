@@ -16,6 +16,15 @@ pub enum Allow {
     Users(BTreeSet<UserName>),
 }
 
+/// Which way new connections to an instance take (`steppe.path`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Path {
+    /// Through the proxy.
+    Proxy,
+    /// From the kernel to the instance.
+    Kernel,
+}
+
 /// An instance's settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -25,6 +34,8 @@ pub struct Settings {
     pub proxy_protocol: bool,
     /// Its share of the connections, 1 to 100.
     pub weight: u8,
+    /// Which way connections to it take, when its siblings want the same.
+    pub path: Path,
 }
 
 impl Settings {
@@ -38,7 +49,8 @@ impl Settings {
         ignored: &mut Vec<Ignored>,
     ) -> Self {
         let weight = u8::try_from(weight.clamp(1, 100)).unwrap_or(1);
-        let mut settings = Self { allow: Allow::Users(BTreeSet::new()), proxy_protocol: false, weight };
+        let mut settings =
+            Self { allow: Allow::Users(BTreeSet::new()), proxy_protocol: false, weight, path: Path::Proxy };
         let from_tags = tags.iter().filter_map(|tag| tag.strip_prefix("steppe.")?.split_once('='));
         for (name, value) in from_tags {
             let set = if is_tag(name.trim()) {
@@ -76,6 +88,13 @@ impl Settings {
                 let weight = value.parse().ok().filter(|weight| (1..=100).contains(weight));
                 self.weight = weight.ok_or("a number from 1 to 100 is expected")?;
             }
+            "path" => {
+                self.path = match value {
+                    "proxy" => Path::Proxy,
+                    "kernel" => Path::Kernel,
+                    _ => return Err("`proxy` or `kernel` is expected".into()),
+                };
+            }
             _ => {}
         }
         Ok(())
@@ -83,7 +102,7 @@ impl Settings {
 }
 
 /// The settings that are tags and labels.
-const SETTINGS: [&str; 3] = ["allow", "proxy_protocol", "weight"];
+const SETTINGS: [&str; 4] = ["allow", "path", "proxy_protocol", "weight"];
 /// The container's own, which the workload's reader takes.
 const LABELS: [&str; 3] = ["connect_to", "service", "user"];
 

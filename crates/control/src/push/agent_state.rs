@@ -398,7 +398,7 @@ impl AgentState {
 /// The order in a snapshot: what others refer to comes first.
 fn rank(resource: &Resource) -> u8 {
     match resource {
-        Resource::Listener(_) | Resource::Workload(_) | Resource::VirtualIp(_) => 0,
+        Resource::Listener(_) | Resource::Workload(_) | Resource::VirtualIp(_) | Resource::Takeover(_) => 0,
         Resource::Client(_) | Resource::ServicePort(_) => 1,
         Resource::Grant(_) => 2,
     }

@@ -86,7 +86,8 @@ impl Holds {
             Resource::VirtualIp(_)
             | Resource::ServicePort(_)
             | Resource::Listener(_)
-            | Resource::Client(_) => false,
+            | Resource::Client(_)
+            | Resource::Takeover(_) => false,
         }
     }
 }

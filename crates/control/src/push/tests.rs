@@ -135,7 +135,7 @@ impl Bench {
                 _ => None,
             });
             let Some(Resource::Listener(listener)) = self.proxy.in_force.get(id) else { unreachable!() };
-            assert!(!rules.any(|port| port.listener == listener.address), "{id} went before its rule");
+            assert!(!rules.any(|port| port.listener == Some(listener.address)), "{id} went before its rule");
         }
     }
 
@@ -180,7 +180,8 @@ fn service(n: u8, weight: u8) -> Vec<(Resource, Vec<ResourceId>)> {
     };
     let vip = [247, 0, 0, n + 1].into();
     let client = Client { listener: listener.id(), ip: [172, 17, 0, 2].into() };
-    let rule = ServicePort { service: key(n), vip, port, listener: listener.address };
+    let rule =
+        ServicePort { service: key(n), vip, port, listener: Some(listener.address), endpoints: Vec::new() };
     let grant = Grant { workload: WorkloadId::new("w"), vip, port };
     let (needs_listener, needs_client) = (vec![client.id(), listener.id()], vec![client.id()]);
     vec![
@@ -295,7 +296,7 @@ fn what_is_about_to_be_tried_again_can_be_removed() {
     }
     bench.settle();
     let Resource::ServicePort(mut changed) = rule.0.clone() else { unreachable!() };
-    changed.listener = "169.254.77.54:19999".parse().unwrap();
+    changed.listener = Some("169.254.77.54:19999".parse().unwrap());
     bench.desire(Resource::ServicePort(changed), rule.1);
     let version = bench.push.outgoing(NetfilterAgent, bench.now).last().unwrap().version;
     bench.push.rejected(NetfilterAgent, version, &rule_id, "no");
@@ -353,7 +354,7 @@ fn a_rule_stays_as_it_is_until_its_new_listener_is_there() {
         let to = "169.254.77.54:19999".parse().unwrap();
         match resource {
             Resource::Listener(listener) => listener.address = to,
-            Resource::ServicePort(rule) => rule.listener = to,
+            Resource::ServicePort(rule) => rule.listener = Some(to),
             _ => {}
         }
     }

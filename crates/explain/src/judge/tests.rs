@@ -118,6 +118,7 @@ pub(crate) fn working() -> Facts {
             protocol: tcp,
             port: 80,
             listener: Some(listener_at.clone()),
+            endpoints: Vec::new(),
         }],
         vips: vec![VipState { service: Some(web()), vip: VIP.into(), refused_total: 0 }],
     };

@@ -64,7 +64,7 @@ mod tests {
             let id = grant.id();
             prop_assert_eq!(read(&id), Named::Grant(&workload, vip, port));
             let service = steppe_model::ServiceKey { user: None, name: "web".parse().unwrap(), tag: None };
-            let port_of = ServicePort { service, vip, port, listener: "10.0.0.1:1".parse().unwrap() };
+            let port_of = ServicePort { service, vip, port, listener: None, endpoints: Vec::new() };
             let id = port_of.id();
             prop_assert_eq!(read(&id), Named::ServicePort(vip, port));
             let id = VirtualIp { service: port_of.service, vip }.id();

@@ -47,6 +47,7 @@ impl State {
             Change::Upsert(Resource::Client(_)) => {
                 Err("clients of listeners are the proxy's business".into())
             }
+            Change::Upsert(Resource::Takeover(_)) => Err("the kernel path is not there yet".into()),
             Change::Remove(id) => Ok(self.plan_removal(id)),
         }
     }
@@ -111,10 +112,13 @@ impl State {
 
     fn plan_service_port(&self, new: &ServicePort, limits: Limits) -> Result<Vec<Edit>, String> {
         check_vip(new.vip, limits)?;
-        if *new.listener.ip() != limits.listener {
+        let Some(listener) = new.listener else {
+            return Err("listener: the kernel path is not there yet".into());
+        };
+        if *listener.ip() != limits.listener {
             return Err(format!(
                 "listener: {} is not on the listener address {}: start control with the same address as the agents",
-                new.listener, limits.listener
+                listener, limits.listener
             ));
         }
         let vip = self.vips.get(&new.vip).filter(|vip| *vip.service == new.service);
@@ -123,11 +127,11 @@ impl State {
         };
         let mut edits = Vec::new();
         match vip.ports.get(&new.port) {
-            Some(listener) if *listener == new.listener => return Ok(edits),
-            Some(listener) => edits.push(Edit::RemovePort(new.vip, new.port, *listener)),
+            Some(old) if *old == listener => return Ok(edits),
+            Some(old) => edits.push(Edit::RemovePort(new.vip, new.port, *old)),
             None => {}
         }
-        edits.push(Edit::AddPort(new.vip, new.port, new.listener));
+        edits.push(Edit::AddPort(new.vip, new.port, listener));
         Ok(edits)
     }
 

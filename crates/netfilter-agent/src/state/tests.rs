@@ -51,7 +51,8 @@ fn service_port(vip: u8, port: u16, listener: u16) -> Resource {
         service: service(vip),
         vip: Ipv4Addr::new(247, 0, 0, vip),
         port: VirtualPort::new(Protocol::Tcp, port),
-        listener: SocketAddrV4::new(limits().listener, listener),
+        listener: Some(SocketAddrV4::new(limits().listener, listener)),
+        endpoints: Vec::new(),
     })
 }
 

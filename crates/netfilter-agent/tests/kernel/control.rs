@@ -178,6 +178,7 @@ pub fn service_port(protocol: v1::Protocol, port: u16, listener: u16) -> v1::Res
         protocol: protocol.into(),
         port: port.into(),
         listener: Some(listener),
+        endpoints: Vec::new(),
     };
     let id = format!("{VIP}:{}", port_text(protocol, port));
     v1::Resource { id, kind: Some(Kind::ServicePort(content)) }

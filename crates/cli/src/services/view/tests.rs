@@ -32,6 +32,7 @@ fn agents(accepted_total: u64, refused_total: u64) -> Agents {
         protocol: tcp,
         port: 80,
         listener: None,
+        endpoints: Vec::new(),
     };
     let vip = |service, vip: &str, refused_total| VipState {
         service: Some(service),

@@ -8,7 +8,7 @@ use std::{
 };
 
 use steppe_model::{
-    Client, Grant, GrantSpec, Listener, ListenerKey, Resource, ResourceId, ServiceKey, ServiceName,
+    Client, Endpoint, Grant, GrantSpec, Listener, ListenerKey, Resource, ResourceId, ServiceKey, ServiceName,
     ServicePort, UserName, VirtualIp, VirtualPort, Workload as BoundWorkload, WorkloadId,
 };
 
@@ -20,7 +20,8 @@ use crate::{
     observe::Attachment,
     plan::{
         BridgePort,
-        service::{allowed, is_carried, route},
+        service::{allowed, is_carried, path, route},
+        settings::Path,
     },
 };
 
@@ -196,7 +197,7 @@ impl Planner {
         let plan = dialled.into_iter().map(|port| {
             let mut routing = route(providers, port);
             let mut listener = None;
-            if !providers.is_empty() && is_carried(port) {
+            if !providers.is_empty() && is_carried(port) && path(providers) == Path::Proxy {
                 match self.allocator.listener(&listener_key(port)) {
                     Ok(address) => listener = Some(address),
                     Err(error) => routing.problem = Some(error.to_string()),
@@ -244,8 +245,27 @@ impl Planner {
                 }
             }
         }
+        let rule = |port, listener, endpoints: &[Endpoint]| ServicePort {
+            service: key.clone(),
+            vip,
+            port,
+            listener,
+            // Who wants to be told who called can't be reached past the proxy.
+            endpoints: if proxy_protocol { Vec::new() } else { endpoints.to_vec() },
+        };
         for (port, planned) in ports {
-            let Some(address) = planned.listener else { continue };
+            let past_the_proxy = planned.routing.routes.iter().filter_map(|route| {
+                let exact = VirtualPort::new(port.protocol, route.port);
+                let is_own = ports.contains_key(&exact) || route.endpoints.is_empty() || proxy_protocol;
+                (!is_own).then(|| rule(exact, None, &route.endpoints))
+            });
+            past_the_proxy.for_each(|rule| put(Planned::new(Resource::ServicePort(rule))));
+            let Some(address) = planned.listener else {
+                if !planned.routing.endpoints.is_empty() {
+                    put(Planned::new(Resource::ServicePort(rule(*port, None, &planned.routing.endpoints))));
+                }
+                continue;
+            };
             let listener = Listener {
                 key: ListenerKey { service: key.clone(), port: *port },
                 address,
@@ -254,7 +274,7 @@ impl Planner {
                 proxy_protocol,
             };
             if planned.routing.leads() {
-                let resource = ServicePort { service: key.clone(), vip, port: *port, listener: address };
+                let resource = rule(*port, Some(address), &planned.routing.endpoints);
                 let mut requires = clients.remove(port).unwrap_or_default();
                 requires.push(listener.id());
                 put(Planned { resource: Arc::new(Resource::ServicePort(resource)), requires });

@@ -168,6 +168,7 @@ fn a_service_without_an_endpoint_keeps_its_grant_and_has_no_port() {
         Resource::VirtualIp(_) => "virtual ip".into(),
         Resource::ServicePort(_) => "service port".into(),
         Resource::Grant(_) => "grant".to_owned(),
+        Resource::Takeover(_) => "takeover".into(),
     });
     assert_eq!(kinds.collect::<Vec<_>>(), ["listener 0", "client", "workload", "grant", "virtual ip"]);
 }
@@ -315,6 +316,37 @@ fn several_ports_and_no_match_are_ambiguous() {
     let problem =
         planner.services()[&"web".parse_key()].ports.values().next().unwrap().routing.problem.clone();
     assert!(problem.unwrap().ends_with("name one of #admin, #http"));
+}
+
+#[test]
+fn past_the_proxy_goes_only_what_every_instance_wants_there() {
+    let consumer = container(1, &[("steppe.connect_to", "web")]);
+    let kernel = [("steppe.service", "web:8080"), ("steppe.path", "kernel")];
+    let rules = |world: &World| -> Vec<(String, bool, usize)> {
+        let rules = world.0.values().filter_map(|planned| match &*planned.resource {
+            Resource::ServicePort(rule) => {
+                Some((rule.port.to_string(), rule.listener.is_some(), rule.endpoints.len()))
+            }
+            _ => None,
+        });
+        rules.collect()
+    };
+    let mut planner = planner();
+    planner.observe_port(PortChange::Listed(vec![port(1), port(2), port(3)]));
+    let first = vec![Observation::Containers(vec![consumer.clone(), container(2, &kernel)])];
+    let mut world = settle(&mut planner, first);
+    // The port in the container has a way of its own; everything else leads to the only port there is.
+    assert_eq!(rules(&world), [("*/tcp".into(), false, 1), ("8080/tcp".into(), false, 1)]);
+    assert!(!world.ids().contains(&"web:*/tcp"), "{:?}", world.ids());
+
+    planner.observe(Observation::Container(container(3, &[("steppe.service", "web:8080")])));
+    world.apply(planner.plan(Instant::now()));
+    assert_eq!(rules(&world), [("*/tcp".into(), true, 2), ("8080/tcp".into(), false, 2)]);
+
+    let labels = [("steppe.service", "web:8080"), ("steppe.proxy_protocol", "v2"), ("steppe.path", "kernel")];
+    planner.observe(Observation::Container(container(3, &labels)));
+    world.apply(planner.plan(Instant::now()));
+    assert_eq!(rules(&world), [("*/tcp".into(), true, 0)], "the kernel tells no instance who called");
 }
 
 #[test]

@@ -115,11 +115,11 @@ fn choices_that_agents_have_in_force_are_kept_and_those_nobody_needs_are_not() {
     let usual = port_of(&usual);
     let vip = [247, 1, 2, 3].into();
     let listener = SocketAddrV4::new([169, 254, 77, 54].into(), 12_345);
-    assert_ne!((usual.vip, usual.listener), (vip, listener));
+    assert_ne!((usual.vip, usual.listener), (vip, Some(listener)));
 
     // The proxy may have lost its listeners; the rule says where they were.
     let mut adopting = planner();
-    let kept = steppe_model::ServicePort { vip, listener, ..usual.clone() };
+    let kept = steppe_model::ServicePort { vip, listener: Some(listener), ..usual.clone() };
     adopting.keep(&Resource::VirtualIp(steppe_model::VirtualIp { service: kept.service.clone(), vip }));
     adopting.keep(&Resource::ServicePort(kept.clone()));
     adopting
