@@ -1,5 +1,9 @@
 //! What sources tell: facts as they were seen, not yet judged. Names and addresses in here are whatever somebody wrote.
 
+mod alloc;
+
+pub use alloc::{Alloc, AllocNetwork, AllocPort, AllocService, Ask, Life};
+
 use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 
 use steppe_model::{Mac, Protocol, ServiceName};
@@ -11,6 +15,8 @@ pub enum SourceName {
     Docker,
     /// The Consul agent of this host.
     Consul,
+    /// The Nomad client of this host, and the servers that it speaks to.
+    Nomad,
 }
 
 impl SourceName {
@@ -20,6 +26,7 @@ impl SourceName {
         match self {
             Self::Docker => "docker",
             Self::Consul => "consul",
+            Self::Nomad => "nomad",
         }
     }
 }
@@ -40,12 +47,28 @@ pub enum Observation {
         /// The registrations; their health is not known here.
         instances: Vec<Instance>,
     },
-    /// Every instance of one service, on all nodes: it replaces all that was known of them.
-    Instances(ServiceName, Vec<Instance>),
+    /// Every instance of one service that one source knows, on all nodes: it replaces all that was known of them.
+    Instances(SourceName, ServiceName, Vec<Instance>),
+    /// Every allocation that Nomad has placed on this node, the dead ones included that it has not forgotten: it replaces
+    /// all that was known of them.
+    Allocs(Vec<Arc<Alloc>>),
+    /// What Nomad says of an allocation on another node.
+    AllocElsewhere(Arc<str>, Elsewhere),
     /// The source answered, and holds nothing back.
     Live(SourceName),
     /// The source failed; what it said before still counts.
     Failed(SourceName, String),
+}
+
+/// What Nomad says of an allocation that it was asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Elsewhere {
+    /// This.
+    Found(Arc<Alloc>),
+    /// There is none, or none any more.
+    Unknown,
+    /// The token may not know.
+    Denied,
 }
 
 /// A container of this host.
@@ -115,11 +138,15 @@ pub struct PublishedPort {
 /// An instance of a service as a catalogue has it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Instance {
+    /// The source that has it.
+    pub source: SourceName,
+    /// The namespace that it was registered in, where the source has such a thing and vouches for it.
+    pub namespace: Option<Arc<str>>,
     /// The id of the registration, unique on its node.
     pub id: Arc<str>,
     /// The service's name as written.
     pub service: Arc<str>,
-    /// The node's name.
+    /// The node's name, as its source calls it: two sources may have different names for one node.
     pub node: Arc<str>,
     /// The node's own address as written.
     pub node_address: Arc<str>,

@@ -54,6 +54,7 @@ impl SourcesBoard {
             // A full listing is one, also when something else of that source fails.
             Observation::Containers(_) => self.listed(SourceName::Docker),
             Observation::Registrations { .. } => self.listed(SourceName::Consul),
+            Observation::Allocs(_) => self.listed(SourceName::Nomad),
             Observation::Live(name) => {
                 if let Some(health) = self.0.get_mut(name) {
                     health.state = SourceState::Live;

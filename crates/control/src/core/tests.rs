@@ -96,6 +96,8 @@ fn registrations() -> Observation {
 
 fn web() -> Observation {
     let instance = Instance {
+        source: SourceName::Consul,
+        namespace: None,
         id: "web-1".into(),
         service: "web".into(),
         node: "n2".into(),
@@ -107,7 +109,7 @@ fn web() -> Observation {
         weight: 1,
         health: Health::Passing,
     };
-    Observation::Instances("web".parse().unwrap(), vec![instance])
+    Observation::Instances(SourceName::Consul, "web".parse().unwrap(), vec![instance])
 }
 
 /// `web:80` as an earlier life of control chose it.

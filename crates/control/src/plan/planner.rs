@@ -184,11 +184,12 @@ impl Planner {
             Observation::Container(container) => self.learn(container),
             Observation::ContainerGone(id) => self.forget(&id),
             Observation::Registrations { node, instances } => self.register(node, instances),
-            Observation::Instances(name, instances) if self.consumers.contains_key(&name) => {
+            Observation::Instances(_, name, instances) if self.consumers.contains_key(&name) => {
                 self.list(name, instances);
             }
             // An answer that was under way when the last consumer went.
             Observation::Instances(..) => {}
+            Observation::Allocs(_) | Observation::AllocElsewhere(..) => {}
             Observation::Live(_) | Observation::Failed(..) => {}
         }
     }

@@ -5,7 +5,7 @@ use steppe_model::{Mac, Protocol};
 
 use super::*;
 use crate::{
-    observe::{Health, PublishedPort},
+    observe::{Health, PublishedPort, SourceName},
     plan::workload_id,
 };
 
@@ -54,6 +54,8 @@ fn port(n: u8) -> BridgePort {
 
 fn instance(node: &str, id: &str, address: &str, port: u16, tags: &[&str]) -> Instance {
     Instance {
+        source: SourceName::Consul,
+        namespace: None,
         id: id.into(),
         service: "web".into(),
         node: node.into(),
@@ -159,7 +161,10 @@ fn a_service_without_an_endpoint_keeps_its_grant_and_has_no_port() {
     sick.health = Health::Critical("503".into());
     let world = settle(
         &mut planner,
-        vec![Observation::Containers(vec![asks]), Observation::Instances(name("web"), vec![sick])],
+        vec![
+            Observation::Containers(vec![asks]),
+            Observation::Instances(SourceName::Consul, name("web"), vec![sick]),
+        ],
     );
     let kinds = world.0.values().map(|planned| match &*planned.resource {
         Resource::Listener(listener) => format!("listener {}", listener.endpoints.len()),
@@ -184,7 +189,11 @@ fn a_tag_grants_by_the_published_port_or_the_address() {
             vec![
                 Observation::Containers(vec![container(1, &[])]),
                 Observation::Registrations { node: NODE.into(), instances: vec![tagged] },
-                Observation::Instances(name("web"), vec![instance("n2", "w", "", 24_011, &[])]),
+                Observation::Instances(
+                    SourceName::Consul,
+                    name("web"),
+                    vec![instance("n2", "w", "", 24_011, &[])],
+                ),
             ],
         );
         assert_eq!(world.endpoints("web:80/tcp"), ["10.0.0.9:24011"], "{address}");
@@ -208,7 +217,7 @@ fn an_instance_on_this_host_is_dialled_at_its_container_and_a_remote_containers_
                 container(1, &[("steppe.connect_to", "web:80")]),
                 container(2, &[]),
             ]),
-            Observation::Instances(name("web"), instances),
+            Observation::Instances(SourceName::Consul, name("web"), instances),
         ],
     );
     assert_eq!(world.endpoints("web:80/tcp"), ["10.0.0.7:24011", "172.17.0.2:8080"]);
@@ -227,7 +236,11 @@ fn what_this_node_registers_elsewhere_is_no_container_of_its_own() {
         &mut planner,
         vec![
             Observation::Containers(vec![consumer, container(2, &[])]),
-            Observation::Instances(name("web"), vec![instance(NODE, "far", "10.0.0.7", 20_002, &[])]),
+            Observation::Instances(
+                SourceName::Consul,
+                name("web"),
+                vec![instance(NODE, "far", "10.0.0.7", 20_002, &[])],
+            ),
         ],
     );
     assert_eq!(world.endpoints("web:80/tcp"), ["10.0.0.7:20002"]);
@@ -245,7 +258,11 @@ fn a_dead_allocations_registration_is_not_the_next_containers() {
                 container(1, &[("steppe.connect_to", "web:80")]),
                 container(2, &next),
             ]),
-            Observation::Instances(name("web"), vec![instance(NODE, old, "172.17.0.2", 8080, &[])]),
+            Observation::Instances(
+                SourceName::Consul,
+                name("web"),
+                vec![instance(NODE, old, "172.17.0.2", 8080, &[])],
+            ),
         ],
     );
     assert!(world.endpoints("web:80/tcp").is_empty());
@@ -303,6 +320,7 @@ fn several_ports_and_no_match_are_ambiguous() {
         vec![
             Observation::Containers(vec![container(1, &[("steppe.connect_to", "web:80,web#http:80")])]),
             Observation::Instances(
+                SourceName::Consul,
                 name("web"),
                 vec![
                     instance("n2", &format!("{alloc}-http"), "10.0.0.7", 24_011, &["http"]),
@@ -451,7 +469,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         2 => prop::collection::vec(any_instance(), 0..3)
             .prop_map(|instances| Event::Observe(Observation::Registrations { node: NODE.into(), instances })),
         3 => (prop::sample::select(NAMES.to_vec()), prop::collection::vec(any_instance(), 0..4))
-            .prop_map(|(service, instances)| Event::Observe(Observation::Instances(name(service), instances))),
+            .prop_map(|(service, instances)| Event::Observe(Observation::Instances(SourceName::Consul, name(service), instances))),
         2 => (1..5u8).prop_map(|n| Event::Port(PortChange::Present(port(n)))),
         1 => (1..5u8).prop_map(|n| Event::Port(PortChange::Gone(100 + u32::from(n)))),
         4 => Just(Event::Plan),
@@ -479,7 +497,7 @@ impl Facts {
             Event::Observe(Observation::ContainerGone(id)) => {
                 self.containers.remove(&id);
             }
-            Event::Observe(Observation::Instances(name, instances)) => {
+            Event::Observe(Observation::Instances(_, name, instances)) => {
                 self.instances.insert(name, instances);
             }
             Event::Observe(registrations) => self.registrations = Some(registrations),
@@ -502,7 +520,7 @@ impl Facts {
         world.apply(planner.plan(Instant::now()));
         planner.observe_port(PortChange::Listed(self.ports.into_values().rev().collect()));
         for (name, instances) in self.instances {
-            planner.observe(Observation::Instances(name, instances));
+            planner.observe(Observation::Instances(SourceName::Consul, name, instances));
         }
         world.apply(planner.plan(Instant::now()));
         world
@@ -520,7 +538,7 @@ proptest! {
         let mut world = World::default();
         for event in events {
             // A catalogue answers only for what is wanted.
-            if let Event::Observe(Observation::Instances(name, _)) = &event
+            if let Event::Observe(Observation::Instances(_, name, _)) = &event
                 && !planner.wanted().any(|wanted| wanted == name) { continue; }
             facts.note(&event);
             match event {

@@ -9,7 +9,7 @@ use std::{
 use serde::{Deserialize, Deserializer};
 
 use crate::{
-    observe::{Health, Instance},
+    observe::{Health, Instance, SourceName},
     sources::{SourceError, text::first_line},
 };
 
@@ -172,6 +172,8 @@ fn instance(node: &Node, service: Service, verdict: Verdict) -> Instance {
         Verdict::Passing | Verdict::Critical(_) => service.weights.passing,
     };
     Instance {
+        source: SourceName::Consul,
+        namespace: None,
         id: service.id,
         service: service.service,
         node: node.node.clone(),

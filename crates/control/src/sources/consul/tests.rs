@@ -237,7 +237,7 @@ async fn services_are_watched_while_they_are_wanted() {
     assert_eq!(bench.fact().await, LIVE);
     bench.wanted.send_replace(names(&["web"]));
     let fact = bench.fact().await;
-    let Observation::Instances(name, instances) = &fact else { panic!("{fact:?}") };
+    let Observation::Instances(_, name, instances) = &fact else { panic!("{fact:?}") };
     assert_eq!((name.as_str(), instances[0].port), ("web", 8080));
     assert_eq!(instances[0].health, Health::Critical("HTTP GET http://x: 503".into()));
     let request = bench.request("/v1/health/service/web?stale&index").await;
@@ -264,7 +264,8 @@ async fn one_failing_service_stops_no_other() {
     }
     let failed = "service bad: 500 rpc error: EOF".to_owned();
     assert!(facts.contains(&Observation::Failed(SourceName::Consul, failed)), "{facts:?}");
-    let told = |name| facts.iter().any(|f| matches!(f, Observation::Instances(n, _) if n.as_str() == name));
+    let told =
+        |name| facts.iter().any(|f| matches!(f, Observation::Instances(_, n, _) if n.as_str() == name));
     assert!(told("web") && told("bad"), "{facts:?}");
     assert_eq!(facts.last(), Some(&LIVE));
 }
@@ -285,14 +286,14 @@ async fn more_services_than_connections_take_turns() {
     let mut bench = Bench::with_server(answers, few.clone());
     let mut seen = BTreeSet::new();
     while seen.len() < few.len() {
-        if let Observation::Instances(name, _) = bench.fact().await {
+        if let Observation::Instances(_, name, _) = bench.fact().await {
             seen.insert(name);
         }
     }
     // All connections are taken by queries that wait; the new ones are asked all the same, and soon.
     bench.wanted.send_replace(names(&many));
     while seen.len() < many.len() {
-        if let Observation::Instances(name, _) = bench.fact().await {
+        if let Observation::Instances(_, name, _) = bench.fact().await {
             seen.insert(name);
         }
     }

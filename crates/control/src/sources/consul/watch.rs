@@ -24,7 +24,7 @@ use super::{
     pace::{self, Bucket, Index},
 };
 use crate::{
-    observe::{Instance, Observation},
+    observe::{Instance, Observation, SourceName},
     sources::{SourceError, Unheard, backoff::Backoff, warn_once::WarnOnce},
 };
 
@@ -305,7 +305,7 @@ impl Asker {
         let instances = instances.to_vec();
         match &self.query {
             Query::Node => Observation::Registrations { node: node.clone().unwrap_or_default(), instances },
-            Query::Service(name) => Observation::Instances(name.clone(), instances),
+            Query::Service(name) => Observation::Instances(SourceName::Consul, name.clone(), instances),
         }
     }
 

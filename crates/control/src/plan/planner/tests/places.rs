@@ -20,7 +20,7 @@ fn the_catalogues_name_of_the_node_may_come_after_its_services() {
         &mut planner,
         vec![
             Observation::Containers(vec![consumer()]),
-            Observation::Instances(name("web"), vec![here]),
+            Observation::Instances(SourceName::Consul, name("web"), vec![here]),
             Observation::Registrations { node: "n1.example".into(), instances: vec![] },
             Observation::Container(container(2, &[])),
         ],
@@ -37,7 +37,11 @@ fn consul_compares_node_names_without_regard_to_case() {
         &mut planner,
         vec![
             Observation::Containers(vec![consumer(), container(2, &[])]),
-            Observation::Instances(name("web"), vec![instance("N1", "here", "", 20_002, &[])]),
+            Observation::Instances(
+                SourceName::Consul,
+                name("web"),
+                vec![instance("N1", "here", "", 20_002, &[])],
+            ),
         ],
     );
     assert_eq!(endpoints(&planner), ["172.17.0.2:8080"]);
@@ -51,7 +55,11 @@ fn a_dead_allocations_registration_is_no_container_that_nomad_did_not_make() {
         &mut planner,
         vec![
             Observation::Containers(vec![consumer(), container(2, &[])]),
-            Observation::Instances(name("web"), vec![instance(NODE, old, "172.17.0.2", 8080, &[])]),
+            Observation::Instances(
+                SourceName::Consul,
+                name("web"),
+                vec![instance(NODE, old, "172.17.0.2", 8080, &[])],
+            ),
         ],
     );
     assert!(endpoints(&planner).is_empty());
