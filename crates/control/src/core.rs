@@ -35,6 +35,10 @@ pub struct Wishes {
     pub wanted: Option<BTreeSet<ServiceName>>,
     /// Containers that Docker must be asked about again.
     pub reread: BTreeSet<Arc<str>>,
+    /// Allocations of this node whose address must be read again.
+    pub reread_allocs: BTreeSet<Arc<str>>,
+    /// The allocations elsewhere that Nomad must be asked about, when they changed.
+    pub wanted_allocs: Option<BTreeSet<Arc<str>>>,
 }
 
 /// Everything that control knows.
@@ -150,6 +154,8 @@ impl Core {
             wishes.wanted = Some(self.planner.wanted().cloned().collect());
         }
         wishes.reread = delta.reread;
+        wishes.reread_allocs = delta.reread_allocs;
+        wishes.wanted_allocs = delta.wanted_allocs;
     }
 
     /// Keeps what an agent has in force from an earlier life of control.
@@ -179,10 +185,9 @@ impl Core {
             return;
         }
         let listed = *self.listed.get_or_insert(now);
-        let mut unanswered = BTreeSet::new();
-        if self.sources.has(SourceName::Consul) {
-            unanswered.extend(self.planner.unanswered());
-        }
+        let mut catalogues = vec![SourceName::Consul, SourceName::Nomad];
+        catalogues.retain(|source| self.sources.has(*source));
+        let unanswered = self.planner.unanswered(&catalogues);
         let has_waited = now.saturating_duration_since(listed) >= ANSWER_WAIT;
         if !has_waited && self.planner.has_unproven() {
             return;
@@ -194,7 +199,7 @@ impl Core {
         if !unanswered.is_empty() {
             warn!(
                 services = unanswered.join(","),
-                "consul has no answer for these services: they begin without endpoints"
+                "not everything is known of these services: they begin with the endpoints that are"
             );
         }
         info!("every source has been listed in full: the agents are told from now on");

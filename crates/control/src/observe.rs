@@ -20,6 +20,16 @@ pub enum SourceName {
 }
 
 impl SourceName {
+    /// Its name in a sentence.
+    #[must_use]
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Docker => "Docker",
+            Self::Consul => "Consul",
+            Self::Nomad => "Nomad",
+        }
+    }
+
     /// Its name in messages.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -118,8 +128,8 @@ pub struct Attachment {
     pub ip: Ipv4Addr,
     /// The length of the network's prefix, in bits: with the address it gives the subnet.
     pub prefix_len: u8,
-    /// Its hardware address.
-    pub mac: Mac,
+    /// Its hardware address; `None` where only the kernel knows it.
+    pub mac: Option<Mac>,
 }
 
 /// A port that Docker published on the host.

@@ -4,6 +4,8 @@
 //! that they or the catalogue's change concern. The cost of a change does not depend on how much else is known.
 
 mod allocate;
+mod allocs;
+mod dial;
 mod locate;
 mod names;
 mod planner;

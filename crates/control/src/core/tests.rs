@@ -82,7 +82,7 @@ fn container(connect_to: &str) -> Container {
             bridge: "docker0".into(),
             ip: [172, 17, 0, 2].into(),
             prefix_len: 16,
-            mac: Mac([2, 0, 0, 0, 0, 2]),
+            mac: Some(Mac([2, 0, 0, 0, 0, 2])),
         }],
         published: Vec::new(),
         health: Health::Passing,

@@ -10,6 +10,7 @@ use steppe_model::{Mac, Protocol};
 
 use super::{
     allocate::Cidr,
+    allocs::Allocs,
     provider::subnet,
     workload::{Workload, alloc_of, registered_alloc},
 };
@@ -35,7 +36,9 @@ impl Index {
         let mut new_subnet = false;
         for attachment in &container.attachments {
             self.by_ip.insert(attachment.ip, container.id.clone());
-            self.by_mac.insert(attachment.mac, container.id.clone());
+            if let Some(mac) = attachment.mac {
+                self.by_mac.insert(mac, container.id.clone());
+            }
             let attached = self.subnets.entry(subnet(attachment)).or_default();
             *attached += 1;
             new_subnet |= *attached == 1;
@@ -54,7 +57,9 @@ impl Index {
         let mut gone_subnet = false;
         for attachment in &container.attachments {
             self.by_ip.remove(&attachment.ip, &container.id);
-            self.by_mac.remove(&attachment.mac, &container.id);
+            if let Some(mac) = &attachment.mac {
+                self.by_mac.remove(mac, &container.id);
+            }
             let block = subnet(attachment);
             if let Some(attached) = self.subnets.get_mut(&block) {
                 *attached -= 1;
@@ -78,6 +83,11 @@ impl Index {
         self.by_mac.get(&mac)
     }
 
+    /// The containers with an address.
+    pub fn of_ip(&self, ip: Ipv4Addr) -> impl Iterator<Item = &Arc<str>> {
+        self.by_ip.get(&ip)
+    }
+
     /// The containers of a Nomad allocation.
     pub fn of_alloc(&self, alloc: &str) -> impl Iterator<Item = &Arc<str>> {
         self.by_alloc.get(alloc)
@@ -93,6 +103,8 @@ pub struct Local<'a> {
     pub workloads: &'a BTreeMap<Arc<str>, Workload>,
     /// The same, by address.
     pub index: &'a Index,
+    /// What Nomad told.
+    pub allocs: &'a Allocs,
 }
 
 impl<'a> Local<'a> {

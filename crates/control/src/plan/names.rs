@@ -18,15 +18,24 @@ pub struct NamesByAddress {
 }
 
 impl NamesByAddress {
-    /// Puts a service's registrations in the place of its former ones.
-    pub fn replace(&mut self, name: &ServiceName, old: &[Instance], new: &[Instance], node: &str) {
-        for instance in old.iter().filter(|instance| instance.is_on(node)) {
+    /// Takes a service's registrations out.
+    pub fn remove<'a>(
+        &mut self,
+        name: &ServiceName,
+        instances: impl Iterator<Item = &'a Instance>,
+        node: &str,
+    ) {
+        for instance in instances.filter(|instance| instance.is_on(node)) {
             if let Ok(ip) = instance.address.parse::<Ipv4Addr>() {
                 self.by_ip.remove(&ip, name);
             }
             self.by_port.remove(&instance.port, name);
         }
-        for instance in new.iter().filter(|instance| instance.is_on(node)) {
+    }
+
+    /// Puts a service's registrations in.
+    pub fn add<'a>(&mut self, name: &ServiceName, instances: impl Iterator<Item = &'a Instance>, node: &str) {
+        for instance in instances.filter(|instance| instance.is_on(node)) {
             if let Ok(ip) = instance.address.parse() {
                 self.by_ip.insert(ip, name.clone());
             }

@@ -11,20 +11,21 @@ use std::{
     time::Instant,
 };
 
-use steppe_model::{ListenerKey, Resource, ResourceId, ServiceKey, ServiceName, VirtualPort};
+use steppe_model::{ListenerKey, Mac, Resource, ResourceId, ServiceKey, ServiceName, VirtualPort};
 
 use super::{
     Allocator, BridgePort, Ignored, NoPort, PortChange, Provider, Workload,
+    allocs::{Allocs, as_container},
     locate::{Index, Local},
     names::NamesByAddress,
     ports::Ports,
     service::Routing,
-    workload::{connect_to_tags, registered_alloc},
+    workload::{alloc_of, connect_to_tags, registered_alloc},
 };
 use crate::{
     agent::AgentName,
     multimap::MultiMap,
-    observe::{Attachment, Container, Instance, Observation},
+    observe::{Alloc, Attachment, Container, Instance, Observation, SourceName},
 };
 
 /// A resource, and what must be in force on the proxy before it.
@@ -51,6 +52,10 @@ pub struct Delta {
     pub wanted_changed: bool,
     /// Containers that Docker must be asked about again.
     pub reread: BTreeSet<Arc<str>>,
+    /// Allocations of this node whose address must be read again.
+    pub reread_allocs: BTreeSet<Arc<str>>,
+    /// The allocations elsewhere that Nomad must be asked about, when they changed.
+    pub wanted_allocs: Option<BTreeSet<Arc<str>>>,
     /// Input that was not ignored before.
     pub ignored: Vec<Ignored>,
 }
@@ -62,6 +67,14 @@ pub struct Attached {
     pub attachment: Attachment,
     /// Its bridge port.
     pub port: Result<BridgePort, NoPort>,
+}
+
+impl Attached {
+    /// The hardware address that it sends from, as its source or else the kernel says.
+    #[must_use]
+    pub fn mac(&self) -> Option<Mac> {
+        self.attachment.mac.or_else(|| Some(self.port.as_ref().ok()?.mac))
+    }
 }
 
 /// One service that some workload of this host asks for.
@@ -104,7 +117,10 @@ pub struct Planner {
 
     /// Registrations of this node that ask for something.
     asking: Vec<Instance>,
-    instances: BTreeMap<ServiceName, Vec<Instance>>,
+    instances: BTreeMap<ServiceName, BTreeMap<SourceName, Vec<Instance>>>,
+    allocs: Allocs,
+    /// Whether the allocations elsewhere that must be known may have changed.
+    are_allocs_dirty: bool,
     names_by_address: NamesByAddress,
     offers: MultiMap<ServiceName, Arc<str>>,
     consumers: MultiMap<ServiceName, Arc<str>>,
@@ -135,6 +151,8 @@ impl Planner {
             bound: BTreeMap::new(),
             asking: Vec::new(),
             instances: BTreeMap::new(),
+            allocs: Allocs::default(),
+            are_allocs_dirty: false,
             names_by_address: NamesByAddress::default(),
             offers: MultiMap::default(),
             consumers: MultiMap::default(),
@@ -176,29 +194,35 @@ impl Planner {
         match observation {
             Observation::Containers(containers) => {
                 let listed: BTreeSet<_> = containers.iter().map(|container| container.id.clone()).collect();
-                let gone: Vec<_> =
-                    self.workloads.keys().filter(|id| !listed.contains(*id)).cloned().collect();
+                // Docker says nothing of allocations.
+                let is_gone = |id: &Arc<str>| !listed.contains(id) && self.allocs.own(id).is_none();
+                let gone: Vec<_> = self.workloads.keys().filter(|id| is_gone(id)).cloned().collect();
                 gone.iter().for_each(|id| self.forget(id));
                 containers.into_iter().for_each(|container| self.learn(container));
             }
             Observation::Container(container) => self.learn(container),
             Observation::ContainerGone(id) => self.forget(&id),
             Observation::Registrations { node, instances } => self.register(node, instances),
-            Observation::Instances(_, name, instances) if self.consumers.contains_key(&name) => {
-                self.list(name, instances);
+            Observation::Instances(source, name, instances) if self.consumers.contains_key(&name) => {
+                self.list(name, source, instances);
             }
             // An answer that was under way when the last consumer went.
             Observation::Instances(..) => {}
-            Observation::Allocs(_) | Observation::AllocElsewhere(..) => {}
+            Observation::Allocs(allocs) => self.list_allocs(allocs),
+            Observation::AllocElsewhere(id, elsewhere) => {
+                self.dirty_names.extend(self.allocs.names(&id).cloned());
+                self.allocs.learn(id, elsewhere);
+            }
             Observation::Live(_) | Observation::Failed(..) => {}
         }
     }
 
     /// Takes in what the netfilter-agent tells of bridge ports, and returns how many changes were taken in so far.
     pub fn observe_port(&mut self, change: PortChange) -> u64 {
-        for mac in self.ports.apply(change) {
-            self.dirty_workloads.extend(self.index.of_mac(mac).cloned());
-        }
+        let touched = self.ports.apply(change);
+        let by_mac = touched.macs.into_iter().flat_map(|mac| self.index.of_mac(mac));
+        let by_ip = touched.ips.into_iter().flat_map(|ip| self.index.of_ip(ip));
+        self.dirty_workloads.extend(by_mac.chain(by_ip).cloned());
         self.ports.changes()
     }
 
@@ -257,14 +281,40 @@ impl Planner {
     }
 
     fn place(&mut self, container: &Container) -> bool {
-        self.dirty_names.extend(self.names_by_address.of(container).cloned());
+        self.touch_names_at(container);
         self.index.add(container)
     }
 
     fn unplace(&mut self, id: &Arc<str>) -> bool {
-        let Some(workload) = self.workloads.get(id) else { return false };
-        self.dirty_names.extend(self.names_by_address.of(&workload.container).cloned());
-        self.index.remove(&workload.container)
+        let Some(container) = self.workloads.get(id).map(|workload| workload.container.clone()) else {
+            return false;
+        };
+        self.touch_names_at(&container);
+        self.index.remove(&container)
+    }
+
+    /// The services that may have an instance in this container.
+    fn touch_names_at(&mut self, container: &Container) {
+        self.dirty_names.extend(self.names_by_address.of(container).cloned());
+        if let Some(alloc) = alloc_of(container) {
+            self.dirty_names.extend(self.allocs.names(alloc).cloned());
+        }
+    }
+
+    fn list_allocs(&mut self, allocs: Vec<Arc<Alloc>>) {
+        if !self.allocs.are_listed() {
+            // From now on it counts what Nomad says of them.
+            self.dirty_names.extend(self.allocs.all_names());
+        }
+        self.are_allocs_dirty = true;
+        for id in self.allocs.list(allocs) {
+            self.dirty_workloads.extend(self.index.of_alloc(&id).cloned());
+            self.dirty_names.extend(self.allocs.names(&id).cloned());
+            match self.allocs.own(&id).and_then(|alloc| as_container(alloc)) {
+                Some(container) => self.learn(container),
+                None => self.forget(&id),
+            }
+        }
     }
 
     /// Adds or removes what a workload asks for and offers.
@@ -292,7 +342,7 @@ impl Planner {
             self.node = node;
             self.names_by_address = NamesByAddress::default();
             for (name, instances) in &self.instances {
-                self.names_by_address.replace(name, &[], instances, &self.node);
+                self.names_by_address.add(name, instances.values().flatten(), &self.node);
             }
             self.dirty_names.extend(self.consumers.keys().cloned());
         }
@@ -308,7 +358,11 @@ impl Planner {
     /// The containers that a registration of this node speaks for.
     fn containers_of(&self, instance: &Instance) -> Vec<Arc<str>> {
         if let Some(alloc) = registered_alloc(instance) {
-            return self.index.of_alloc(alloc).cloned().collect();
+            // An allocation with an address of its own speaks for its containers, which have none.
+            return match self.workloads.contains_key(alloc) {
+                true => vec![alloc.into()],
+                false => self.index.of_alloc(alloc).cloned().collect(),
+            };
         }
         let text = if instance.address.is_empty() { &instance.node_address } else { &instance.address };
         let Ok(ip) = text.parse() else { return Vec::new() };
@@ -317,14 +371,36 @@ impl Planner {
     }
 
     fn local(&self) -> Local<'_> {
-        Local { node: &self.node, workloads: &self.workloads, index: &self.index }
+        Local { node: &self.node, workloads: &self.workloads, index: &self.index, allocs: &self.allocs }
     }
 
-    fn list(&mut self, name: ServiceName, instances: Vec<Instance>) {
-        let old = self.instances.get(&name).map_or(&[][..], Vec::as_slice);
-        self.names_by_address.replace(&name, old, &instances, &self.node);
-        self.instances.insert(name.clone(), instances);
+    fn list(&mut self, name: ServiceName, source: SourceName, instances: Vec<Instance>) {
+        self.replace_instances(name, |known| {
+            known.insert(source, instances);
+        });
+    }
+
+    fn replace_instances(
+        &mut self,
+        name: ServiceName,
+        change: impl FnOnce(&mut BTreeMap<SourceName, Vec<Instance>>),
+    ) {
+        let mut known = self.instances.remove(&name).unwrap_or_default();
+        let before = allocs_of(&known);
+        self.names_by_address.remove(&name, known.values().flatten(), &self.node);
+        change(&mut known);
+        self.names_by_address.add(&name, known.values().flatten(), &self.node);
+        self.allocs.replace(&name, &before, &allocs_of(&known));
+        self.are_allocs_dirty = true;
+        if !known.is_empty() {
+            self.instances.insert(name.clone(), known);
+        }
         self.dirty_names.insert(name);
+    }
+
+    /// What the catalogues have of a service.
+    fn instances_of(&self, name: &ServiceName) -> impl Iterator<Item = &Instance> {
+        self.instances.get(name).into_iter().flat_map(|known| known.values().flatten())
     }
 
     /// The names of the services that this host's workloads ask for.
@@ -332,9 +408,21 @@ impl Planner {
         self.consumers.keys()
     }
 
-    /// The services that are asked for, and for which the catalogue has not answered yet.
-    pub fn unanswered(&self) -> impl Iterator<Item = &ServiceName> {
-        self.consumers.keys().filter(|name| !self.instances.contains_key(*name))
+    /// The services that are asked for, and of which one of these catalogues has not said all yet.
+    #[must_use]
+    pub fn unanswered(&self, catalogues: &[SourceName]) -> BTreeSet<&ServiceName> {
+        let is_answered = |name: &ServiceName| {
+            let known = self.instances.get(name);
+            catalogues.iter().all(|source| known.is_some_and(|known| known.contains_key(source)))
+        };
+        let unanswered = self.consumers.keys().filter(|name| !is_answered(name));
+        unanswered.chain(self.allocs.awaited()).collect()
+    }
+
+    /// The allocation of this node with this id.
+    #[must_use]
+    pub fn alloc(&self, id: &str) -> Option<&Alloc> {
+        self.allocs.own(id).map(|alloc| &**alloc)
     }
 
     /// The node's name.
@@ -389,15 +477,22 @@ impl Planner {
             delta.wanted_changed |= wanted != before;
             if !wanted {
                 // Nobody watches it any more, so what was known of it must not be believed later.
-                self.list(name.clone(), Vec::new());
-                self.instances.remove(&name);
+                self.replace_instances(name, BTreeMap::clear);
             }
         }
         for name in std::mem::take(&mut self.dirty_names) {
             self.plan_name(&name, now, &mut delta);
         }
+        if std::mem::take(&mut self.are_allocs_dirty) {
+            delta.wanted_allocs = self.allocs.wanted();
+        }
         delta
     }
+}
+
+/// The allocations that instances belong to.
+fn allocs_of(instances: &BTreeMap<SourceName, Vec<Instance>>) -> BTreeSet<Arc<str>> {
+    instances.values().flatten().filter_map(registered_alloc).map(Into::into).collect()
 }
 
 #[cfg(test)]

@@ -58,6 +58,23 @@ pub struct Ports {
     changes: u64,
     by_ifindex: HashMap<u32, Known>,
     by_mac: MultiMap<Mac, u32>,
+    by_ip: MultiMap<Ipv4Addr, u32>,
+}
+
+/// The addresses that a change of ports concerns.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Touched {
+    /// Hardware addresses.
+    pub macs: BTreeSet<Mac>,
+    /// Addresses.
+    pub ips: BTreeSet<Ipv4Addr>,
+}
+
+impl Touched {
+    fn note(&mut self, port: &BridgePort) {
+        self.macs.insert(port.mac);
+        self.ips.extend(&port.ips);
+    }
 }
 
 #[derive(Debug)]
@@ -65,6 +82,8 @@ struct Known {
     port: BridgePort,
     /// The number of the change that brought it, or gave it its hardware address.
     since: u64,
+    /// The number of the change that gave it the addresses it has.
+    ips_since: u64,
     /// The container that it was found to be of.
     owner: Option<Arc<str>>,
 }
@@ -76,28 +95,28 @@ impl Ports {
         self.changes
     }
 
-    /// Takes a change in and tells which hardware addresses it concerns.
-    pub fn apply(&mut self, change: PortChange) -> BTreeSet<Mac> {
+    /// Takes a change in and tells which addresses it concerns.
+    pub fn apply(&mut self, change: PortChange) -> Touched {
         self.changes += 1;
-        let mut touched = BTreeSet::new();
+        let mut touched = Touched::default();
         match change {
             PortChange::Listed(ports) => {
                 let listed: BTreeSet<u32> = ports.iter().map(|port| port.ifindex).collect();
                 let gone: Vec<u32> =
                     self.by_ifindex.keys().filter(|ifindex| !listed.contains(ifindex)).copied().collect();
-                touched.extend(gone.into_iter().filter_map(|ifindex| self.remove(ifindex)));
+                gone.into_iter().for_each(|ifindex| self.remove(ifindex, &mut touched));
                 for port in ports {
                     self.put(port, &mut touched);
                 }
             }
             PortChange::Present(port) => self.put(port, &mut touched),
-            PortChange::Gone(ifindex) => touched.extend(self.remove(ifindex)),
+            PortChange::Gone(ifindex) => self.remove(ifindex, &mut touched),
         }
         touched
     }
 
-    fn put(&mut self, port: BridgePort, touched: &mut BTreeSet<Mac>) {
-        let (mut since, mut owner) = (self.changes, None);
+    fn put(&mut self, port: BridgePort, touched: &mut Touched) {
+        let (mut since, mut ips_since, mut owner) = (self.changes, self.changes, None);
         if let Some(known) = self.by_ifindex.get(&port.ifindex) {
             if known.port == port {
                 return;
@@ -105,26 +124,43 @@ impl Ports {
             // With another address it may be meant to look like somebody else's: it counts from now.
             if known.port.mac == port.mac && known.port.bridge == port.bridge {
                 since = known.since;
+                if known.port.ips == port.ips {
+                    ips_since = known.ips_since;
+                }
             }
             owner.clone_from(&known.owner);
         }
-        touched.extend(self.remove(port.ifindex));
-        touched.insert(port.mac);
+        self.remove(port.ifindex, touched);
+        touched.note(&port);
         self.by_mac.insert(port.mac, port.ifindex);
-        self.by_ifindex.insert(port.ifindex, Known { port, since, owner });
+        port.ips.iter().for_each(|ip| self.by_ip.insert(*ip, port.ifindex));
+        self.by_ifindex.insert(port.ifindex, Known { port, since, ips_since, owner });
     }
 
-    fn remove(&mut self, ifindex: u32) -> Option<Mac> {
-        let Known { port, .. } = self.by_ifindex.remove(&ifindex)?;
+    fn remove(&mut self, ifindex: u32, touched: &mut Touched) {
+        let Some(Known { port, .. }) = self.by_ifindex.remove(&ifindex) else { return };
         self.by_mac.remove(&port.mac, &ifindex);
-        Some(port.mac)
+        port.ips.iter().for_each(|ip| self.by_ip.remove(ip, &ifindex));
+        touched.note(&port);
     }
 
     /// The port with this index, if it is still what the attachment was found behind.
     #[must_use]
     pub fn still(&self, ifindex: u32, attachment: &Attachment) -> Option<&BridgePort> {
         let Known { port, .. } = self.by_ifindex.get(&ifindex)?;
-        (port.mac == attachment.mac && port.bridge == attachment.bridge).then_some(port)
+        let is_same = match attachment.mac {
+            Some(mac) => port.mac == mac,
+            None => port.ips.contains(&attachment.ip),
+        };
+        (is_same && port.bridge == attachment.bridge).then_some(port)
+    }
+
+    /// The ports that may be an attachment's, and whether it is its address that says so.
+    fn candidates(&self, attachment: &Attachment) -> Vec<(u32, bool)> {
+        match &attachment.mac {
+            Some(mac) => self.by_mac.get(mac).map(|ifindex| (*ifindex, false)).collect(),
+            None => self.by_ip.get(&attachment.ip).map(|ifindex| (*ifindex, true)).collect(),
+        }
     }
 
     /// The port behind which the container's attachment is, if Docker told of the attachment after `known` changes. It is
@@ -140,15 +176,18 @@ impl Ports {
     ) -> Result<&BridgePort, NoPort> {
         let mut named = Vec::new();
         let mut nameless = Vec::new();
-        for ifindex in self.by_mac.get(&attachment.mac) {
-            let Some(Known { port, since, owner }) = self.by_ifindex.get(ifindex) else { continue };
+        for (ifindex, by_ip) in self.candidates(attachment) {
+            let Some(Known { port, since, ips_since, owner }) = self.by_ifindex.get(&ifindex) else {
+                continue;
+            };
+            let since = if by_ip { ips_since } else { since };
             if port.bridge != attachment.bridge || owner.as_ref().is_some_and(|owner| owner != container) {
                 continue;
             }
             if port.ips.contains(&attachment.ip) {
-                named.push((*ifindex, *since));
+                named.push((ifindex, *since));
             } else if port.ips.is_empty() {
-                nameless.push((*ifindex, *since));
+                nameless.push((ifindex, *since));
             }
         }
         let candidates = if named.is_empty() { nameless } else { named };
@@ -185,7 +224,7 @@ mod tests {
             bridge: "docker0".into(),
             ip: [172, 17, 0, mac].into(),
             prefix_len: 16,
-            mac: Mac([2, 0, 0, 0, 0, mac]),
+            mac: Some(Mac([2, 0, 0, 0, 0, mac])),
         }
     }
 
@@ -208,7 +247,7 @@ mod tests {
         let ip = attachment(2).ip;
         ports.apply(PortChange::Present(port(7, 2, &[ip])));
         let touched = ports.apply(PortChange::Listed(vec![port(7, 2, &[ip]), port(9, 3, &[])]));
-        assert_eq!(touched, BTreeSet::from([attachment(3).mac]));
+        assert_eq!(touched.macs, BTreeSet::from([Mac([2, 0, 0, 0, 0, 3])]));
         assert_eq!(ports.find(&"c".into(), &attachment(2), 1).unwrap().ifindex, 7);
     }
 

@@ -1,20 +1,19 @@
 //! An instance of a service, and whether and where this host can dial it.
 
-use std::{
-    net::{Ipv4Addr, SocketAddrV4},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, net::SocketAddrV4, sync::Arc};
 
 use steppe_model::{ServiceName, Tag, UserName};
 
 use super::{
     Ignored,
     allocate::Cidr,
+    allocs::Whereabouts,
+    dial::{AWAITED, NO_IPV4, NO_PORT, locate, registered_address},
     locate::Local,
-    settings::Settings,
+    settings::{Settings, Written},
     workload::{Offer, Workload, registered_alloc},
 };
-use crate::observe::{Health, Instance, SourceName};
+use crate::observe::{Alloc, Health, Instance, SourceName};
 
 /// An instance of a service, understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +49,12 @@ impl Provider {
         self.address.is_ok() && self.health == Health::Passing
     }
 
+    /// Whether it is known whose it is.
+    #[must_use]
+    pub fn is_told(&self) -> bool {
+        self.address != Err(AWAITED)
+    }
+
     /// Whether it has this tag, or none is asked for.
     #[must_use]
     pub fn has(&self, tag: Option<&Tag>) -> bool {
@@ -77,7 +82,11 @@ impl Provider {
             address,
             container_port: Some(port),
             tags: Vec::new(),
-            settings: Settings::read("", &[], Some(container), 1, ignored),
+            settings: Settings::read(
+                Written { container: Some(container), ..Written::default() },
+                1,
+                ignored,
+            ),
             health: container.health.clone(),
             workload: Some(container.id.clone()),
             group: container.id.clone(),
@@ -90,24 +99,44 @@ impl Provider {
     pub fn registered(instance: &Instance, local: &Local<'_>, ignored: &mut Vec<Ignored>) -> Self {
         let found = locate(instance, local);
         let workload = found.workload.clone();
+        let catalogue = instance.source.title();
         if let Err(why) = found.address
             && [NO_IPV4, NO_PORT].contains(&why)
         {
-            let origin = format!("Consul service {} on {}", instance.id, instance.node);
-            ignored.push(Ignored::new(&origin, format!("{}:{}", address_of(instance), instance.port), why));
+            let origin = format!("{catalogue} service {} on {}", instance.id, instance.node);
+            let text = format!("{}:{}", registered_address(instance), instance.port);
+            ignored.push(Ignored::new(&origin, text, why));
         }
-        let container = workload.as_ref().and_then(|id| local.container(id));
-        let origin = format!("tag of Consul service {}", instance.id);
-        let group = workload.clone().or_else(|| registered_alloc(instance).map(Into::into));
+        let alloc = match local.allocs.of(instance) {
+            Whereabouts::Here(alloc) | Whereabouts::Elsewhere(alloc) => Some(alloc),
+            _ => None,
+        };
+        let namespace = alloc.map(|alloc| &alloc.namespace).or(instance.namespace.as_ref());
+        let owner = namespace.and_then(|namespace| match namespace.parse::<UserName>() {
+            Ok(user) => Some(user),
+            Err(error) => {
+                let origin = format!("{catalogue} service {}", instance.id);
+                ignored.push(Ignored::new(&origin, namespace, error.to_string()));
+                None
+            }
+        });
+        let settings = Written {
+            origin: &format!("tag of {catalogue} service {}", instance.id),
+            tags: &instance.tags,
+            meta: alloc.and_then(|alloc| service_settings(alloc, &instance.service)),
+            container: workload.as_ref().and_then(|id| local.container(id)),
+        };
+        let told = alloc.map(|alloc| alloc.id.clone());
+        let group = told.or_else(|| workload.clone()).or_else(|| registered_alloc(instance).map(Into::into));
         Self {
             id: instance.id.clone(),
-            source: SourceName::Consul,
-            owner: None,
-            node: instance.node.clone(),
+            source: instance.source,
+            owner,
+            node: alloc.map_or(&instance.node, |alloc| &alloc.node).clone(),
             address: found.address,
             container_port: found.container_port,
             tags: instance.tags.clone(),
-            settings: Settings::read(&origin, &instance.tags, container, instance.weight, ignored),
+            settings: Settings::read(settings, instance.weight, ignored),
             health: instance.health.clone(),
             workload,
             group: group.unwrap_or_else(|| format!("{} {}", instance.node, instance.id).into()),
@@ -115,56 +144,9 @@ impl Provider {
     }
 }
 
-const NO_IPV4: &str = "its registered address is no IPv4 address: register one, such as 10.0.0.5";
-const NO_PORT: &str = "it is registered without a port from 1 to 65535";
-
-fn address_of(instance: &Instance) -> &str {
-    if instance.address.is_empty() { &instance.node_address } else { &instance.address }
-}
-
-struct Found {
-    address: Result<SocketAddrV4, &'static str>,
-    container_port: Option<u16>,
-    workload: Option<Arc<str>>,
-}
-
-impl Found {
-    fn nowhere(why: &'static str) -> Self {
-        Self { address: Err(why), container_port: None, workload: None }
-    }
-
-    fn at(address: SocketAddrV4) -> Self {
-        Self { address: Ok(address), container_port: None, workload: None }
-    }
-}
-
-/// Where a registered instance is dialled from this host (LANGUAGE.md, "Endpoints").
-fn locate(instance: &Instance, local: &Local<'_>) -> Found {
-    let Ok(ip) = address_of(instance).parse::<Ipv4Addr>() else { return Found::nowhere(NO_IPV4) };
-    if instance.port == 0 {
-        return Found::nowhere(NO_PORT);
-    }
-    let address = SocketAddrV4::new(ip, instance.port);
-    if !instance.is_on(local.node) {
-        return match () {
-            () if ip.is_loopback() || ip.is_unspecified() => {
-                Found::nowhere("it is registered with an address that only its own node can dial")
-            }
-            () if local.is_bridged(ip) => Found::nowhere(
-                "it is registered with a container's address, which means somebody else on this host: publish its port",
-            ),
-            () => Found::at(address),
-        };
-    }
-    match local.container_at(address, instance) {
-        Some((container, address)) => Found {
-            address: Ok(address),
-            container_port: Some(address.port()),
-            workload: Some(container.id.clone()),
-        },
-        None if local.is_bridged(ip) => Found::nowhere("no container of this host has its address"),
-        None => Found::at(address),
-    }
+/// What the meta of an allocation's job sets for its service of this name. Catalogues compare names without regard to case.
+fn service_settings<'a>(alloc: &'a Alloc, name: &str) -> Option<&'a BTreeMap<String, String>> {
+    alloc.services.iter().find(|own| own.name.eq_ignore_ascii_case(name)).map(|own| &own.settings)
 }
 
 /// The subnet of an attachment.

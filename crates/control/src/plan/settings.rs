@@ -1,6 +1,7 @@
-//! What a provider sets: `steppe.NAME=VALUE` as a tag, `steppe.NAME` as a label. A label beats a tag.
+//! What a provider sets: `steppe.NAME=VALUE` as a tag, `steppe.NAME` as a label or in the meta of its job. A label beats a tag,
+//! and a tag the meta.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use steppe_model::UserName;
 
@@ -38,19 +39,33 @@ pub struct Settings {
     pub path: Path,
 }
 
+/// Where an instance's settings may be written.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Written<'a> {
+    /// What the tags are called in messages.
+    pub origin: &'a str,
+    /// Its tags.
+    pub tags: &'a [String],
+    /// What its job's meta sets, without the prefix.
+    pub meta: Option<&'a BTreeMap<String, String>>,
+    /// Its container.
+    pub container: Option<&'a Container>,
+}
+
 impl Settings {
-    /// Reads an instance's tags and its container. `origin` names the tags; `weight` is what the catalogue says, for when no
-    /// setting does.
-    pub fn read(
-        origin: &str,
-        tags: &[String],
-        container: Option<&Container>,
-        weight: u32,
-        ignored: &mut Vec<Ignored>,
-    ) -> Self {
+    /// Reads an instance's settings. `weight` is what the catalogue says, for when no setting does.
+    pub fn read(written: Written<'_>, weight: u32, ignored: &mut Vec<Ignored>) -> Self {
+        let Written { origin, tags, meta, container } = written;
         let weight = u8::try_from(weight.clamp(1, 100)).unwrap_or(1);
         let mut settings =
             Self { allow: Allow::Users(BTreeSet::new()), proxy_protocol: false, weight, path: Path::Proxy };
+        for (name, value) in meta.into_iter().flatten() {
+            let set = if is_tag(name) { settings.set(name, value.trim()) } else { Err(unknown_tag()) };
+            if let Err(reason) = set {
+                let origin = origin.replacen("tag", "meta", 1);
+                ignored.push(Ignored::new(&origin, format!("steppe.{name}={value}"), reason));
+            }
+        }
         let from_tags = tags.iter().filter_map(|tag| tag.strip_prefix("steppe.")?.split_once('='));
         for (name, value) in from_tags {
             let set = if is_tag(name.trim()) {
@@ -142,7 +157,10 @@ mod tests {
             ports_known: 0,
         };
         let mut ignored = Vec::new();
-        let settings = Settings::read("tag of web-1", &tags, Some(&container), 7, &mut ignored);
+        let meta = BTreeMap::from([("path".to_owned(), "kernel".to_owned())]);
+        let written =
+            Written { origin: "tag of web-1", tags: &tags, meta: Some(&meta), container: Some(&container) };
+        let settings = Settings::read(written, 7, &mut ignored);
         (settings, ignored)
     }
 
@@ -150,6 +168,8 @@ mod tests {
     fn a_label_beats_a_tag_and_a_tag_the_catalogue() {
         assert_eq!(read(&[], &[]).0.weight, 7);
         assert_eq!(read(&["steppe.weight=9"], &[]).0.weight, 9);
+        assert_eq!(read(&[], &[]).0.path, Path::Kernel, "the meta's");
+        assert_eq!(read(&["steppe.path=proxy"], &[]).0.path, Path::Proxy);
         assert_eq!(read(&["steppe.weight=9"], &[("steppe.weight", "3")]).0.weight, 3);
     }
 

@@ -5,13 +5,13 @@ use std::{collections::BTreeSet, sync::Arc};
 use steppe_model::{GrantSpec, Malformed, ServiceName, UserName, parse_connect_to};
 
 use super::{Ignored, settings::unknown_label};
-use crate::observe::{Container, Instance};
+use crate::observe::{Alloc, AllocNetwork, Container, Instance};
 
 const CONNECT_TO_LABEL: &str = "steppe.connect_to";
 const SERVICE_LABEL: &str = "steppe.service";
 const USER_LABEL: &str = "steppe.user";
 /// Set by Nomad's docker driver on the containers of an allocation.
-const ALLOC_LABEL: &str = "com.hashicorp.nomad.alloc_id";
+pub(super) const ALLOC_LABEL: &str = "com.hashicorp.nomad.alloc_id";
 const CONNECT_TO_TAG: &str = "connect_to=";
 const OURS: &str = "steppe.";
 /// Nomad's ids of task services begin so, and the allocation's id follows.
@@ -65,12 +65,29 @@ impl Workload {
         Self { container, user: None, asked: Vec::new(), offer: None, ignored: Vec::new() }
     }
 
-    /// Understands a container. `registrations` are the catalogue's entries that are its own.
+    /// Understands a container. `registrations` are the catalogue's entries that are its own; `alloc` is the allocation that
+    /// it belongs to, if Nomad knows it.
     #[must_use]
-    pub fn understand<'a>(container: Container, registrations: impl Iterator<Item = &'a Instance>) -> Self {
+    pub fn understand<'a>(
+        container: Container,
+        registrations: impl Iterator<Item = &'a Instance>,
+        alloc: Option<&Alloc>,
+    ) -> Self {
         let origin: Arc<str> = format!("label of container {}", container.name).into();
         let mut workload = Self::bare(container);
         workload.read_labels(&origin);
+        if let Some(alloc) = alloc {
+            match alloc.namespace.parse() {
+                Ok(user) => workload.user = Some(user),
+                Err(error) => {
+                    workload.ignore("namespace of its allocation", alloc.namespace.to_string(), error);
+                }
+            }
+            // Else it is the allocation that has the address, and not its containers.
+            if alloc.network == AllocNetwork::Task || workload.container.id == alloc.id {
+                alloc.asks.iter().for_each(|ask| workload.ask(&ask.text, &ask.origin));
+            }
+        }
         for registration in registrations {
             let origin: Arc<str> = format!("tag of Consul service {}", registration.id).into();
             for text in connect_to_tags(registration) {
@@ -112,6 +129,10 @@ impl Workload {
 
     fn ask(&mut self, text: &str, origin: &Arc<str>) {
         for spec in parse_connect_to(text) {
+            // Said by the job, and again by what it registered.
+            if spec.is_ok() && self.asked.iter().any(|asked| asked.spec == spec) {
+                continue;
+            }
             if self.asked.len() == GRANTS {
                 let reason =
                     format!("a workload can have {GRANTS} grants: what comes after them is left out");

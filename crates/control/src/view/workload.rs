@@ -45,10 +45,11 @@ fn attachment(core: &Core, container: &str, attached: &Attached) -> v1::Attachme
     let in_force = id.as_ref().is_some_and(|id| {
         core.push.state(AgentName::NetfilterAgent).condition(&id.resource_id()) == Condition::InForce
     });
+    let mac = attached.mac();
     v1::Attachment {
         id: id.map(|id| id.to_string()).unwrap_or_default(),
         ip: attached.attachment.ip.to_string(),
-        mac: attached.attachment.mac.to_string(),
+        mac: mac.map(|mac| mac.to_string()).unwrap_or_default(),
         bridge: attached.attachment.bridge.to_string(),
         port_name: attached.port.as_ref().map(|port| port.name.to_string()).unwrap_or_default(),
         in_force,

@@ -17,9 +17,9 @@ use super::{
 };
 use crate::{
     agent::AgentName,
-    observe::Attachment,
+    observe::{Attachment, SourceName},
     plan::{
-        BridgePort,
+        BridgePort, alloc_of,
         service::{allowed, is_carried, path, route},
         settings::Path,
     },
@@ -31,13 +31,16 @@ const SHORT_ID: usize = 12;
 /// The containers that ask for a service, each with the ports it dials.
 type Consumers = BTreeMap<Arc<str>, BTreeSet<VirtualPort>>;
 type Resources = BTreeMap<(AgentName, ResourceId), Planned>;
+/// The users who provide a service; `None` among them when nobody's workload does.
+type Owners = BTreeSet<Option<UserName>>;
 
 impl Planner {
     pub(super) fn plan_workload(&mut self, id: &Arc<str>, delta: &mut Delta) {
         let mut resources = BTreeMap::new();
         if let Some(known) = self.workloads.get(id).cloned() {
             let own = self.asking.iter().filter(|instance| self.containers_of(instance).contains(id));
-            let workload = Workload::understand(known.container.clone(), own);
+            let alloc = alloc_of(&known.container).and_then(|alloc| self.allocs.own(alloc));
+            let workload = Workload::understand(known.container.clone(), own, alloc.map(|alloc| &**alloc));
             delta.ignored.extend(new_ones(&known.ignored, &workload.ignored));
             self.index_asked(&known, false);
             self.index_asked(&workload, true);
@@ -74,7 +77,9 @@ impl Planner {
         let attached = container.attachments.iter().map(|attachment| {
             let port = find(attachment);
             if port == Err(NoPort::Unproven) {
-                delta.reread.insert(container.id.clone());
+                let is_alloc = self.allocs.own(&container.id).is_some();
+                let reread = if is_alloc { &mut delta.reread_allocs } else { &mut delta.reread };
+                reread.insert(container.id.clone());
             }
             Attached { attachment: attachment.clone(), port }
         });
@@ -90,7 +95,9 @@ impl Planner {
             self.ignored.insert(name.clone(), ignored.clone())
         };
         delta.ignored.extend(new_ones(&before.unwrap_or_default(), &ignored));
-        let mut asked = self.asked(name);
+        let owners =
+            providers.iter().filter(|provider| provider.is_told()).map(|provider| provider.owner.clone());
+        let mut asked = self.asked(name, &owners.collect());
         let keys = asked.keys().cloned().collect();
         let before =
             if asked.is_empty() { self.keys.remove(name) } else { self.keys.insert(name.clone(), keys) };
@@ -105,21 +112,18 @@ impl Planner {
     /// The service that a grant of a workload of `user` means now.
     #[must_use]
     pub fn meant(&self, spec: &GrantSpec, user: Option<&UserName>) -> ServiceKey {
-        let registered = self.instances.get(&spec.name).is_some_and(|instances| !instances.is_empty());
-        let offered = |owner: Option<&UserName>| {
-            let mut offering = self.offers.get(&spec.name).filter_map(|id| self.workloads.get(id));
-            offering.any(|workload| workload.user.as_ref() == owner)
-        };
-        // What a catalogue has registered belongs to nobody.
-        spec.key(meant(spec, user, |owner| (owner.is_none() && registered) || offered(owner)))
+        let providers = self.providers(&spec.name, &mut Vec::new());
+        let owners = providers.into_iter().filter(Provider::is_told).map(|provider| provider.owner);
+        spec.key(meant(spec, user, &owners.collect()))
     }
 
     /// Every instance of a service, whoever it belongs to.
     fn providers(&self, name: &ServiceName, ignored: &mut Vec<Ignored>) -> Vec<Provider> {
         let local = self.local();
-        let registered = self.instances.get(name).into_iter().flatten();
+        let registered = self.instances_of(name);
         let mut providers: Vec<_> =
             registered.map(|instance| Provider::registered(instance, &local, ignored)).collect();
+        merge(&mut providers);
         for id in self.offers.get(name) {
             let Some(workload) = self.workloads.get(id) else { continue };
             providers.extend(Provider::offered(workload, &self.node, ignored).map(|(_, provider)| provider));
@@ -129,13 +133,13 @@ impl Planner {
     }
 
     /// Who asks for a service of this name, by the service that is meant.
-    fn asked(&self, name: &ServiceName) -> BTreeMap<ServiceKey, Consumers> {
+    fn asked(&self, name: &ServiceName, owners: &Owners) -> BTreeMap<ServiceKey, Consumers> {
         let mut asked: BTreeMap<ServiceKey, Consumers> = BTreeMap::new();
         for id in self.consumers.get(name) {
             let Some(workload) = self.workloads.get(id) else { continue };
             let specs = workload.asked.iter().filter_map(|asked| asked.spec.as_ref().ok());
             for spec in specs.filter(|spec| spec.name == *name) {
-                let key = self.meant(spec, workload.user.as_ref());
+                let key = spec.key(meant(spec, workload.user.as_ref(), owners));
                 asked.entry(key).or_default().entry(id.clone()).or_default().insert(spec.port);
             }
         }
@@ -294,18 +298,36 @@ impl Planner {
     }
 }
 
-/// Whose service a grant means: the consumer's own user's, else nobody's (LANGUAGE.md). `has` says whether anything provides
-/// the service of a user, or nobody's.
-fn meant(
-    spec: &GrantSpec,
-    own: Option<&UserName>,
-    has: impl Fn(Option<&UserName>) -> bool,
-) -> Option<UserName> {
+/// Whose service a grant means: the consumer's own user's, else nobody's (LANGUAGE.md). `owners` are those who provide
+/// the service of this name.
+fn meant(spec: &GrantSpec, own: Option<&UserName>, owners: &Owners) -> Option<UserName> {
     match (&spec.user, own) {
         (Some(user), _) => Some(user.clone()),
-        (None, Some(own)) if has(Some(own)) || !has(None) => Some(own.clone()),
+        (None, Some(own)) if owners.contains(&Some(own.clone())) || !owners.contains(&None) => {
+            Some(own.clone())
+        }
         (None, _) => None,
     }
+}
+
+/// An instance that both catalogues have is Consul's, which knows its health, with the tags of both.
+fn merge(providers: &mut Vec<Provider>) {
+    let (nomads, mut others): (Vec<_>, Vec<_>) =
+        std::mem::take(providers).into_iter().partition(|provider| provider.source == SourceName::Nomad);
+    for nomads in nomads {
+        let twin = others.iter_mut().find(|other| {
+            (&other.group, &other.address, other.container_port)
+                == (&nomads.group, &nomads.address, nomads.container_port)
+        });
+        match twin {
+            Some(twin) => {
+                let more = nomads.tags.into_iter().filter(|tag| !twin.tags.contains(tag));
+                twin.tags.extend(more.collect::<Vec<_>>());
+            }
+            None => providers.push(nomads),
+        }
+    }
+    providers.append(&mut others);
 }
 
 /// What an attachment is known by. The bridge port is part of it: a container that comes back behind another port is
@@ -318,11 +340,11 @@ pub fn workload_id(container: &str, port: &BridgePort) -> WorkloadId {
 
 fn bind(workload: &Workload, attached: &Attached) -> Option<(ResourceId, Planned)> {
     let port = attached.port.as_ref().ok()?;
-    let Attachment { ip, mac, bridge, .. } = &attached.attachment;
+    let Attachment { ip, bridge, .. } = &attached.attachment;
     let resource = Resource::Workload(BoundWorkload {
         id: workload_id(&workload.container.id, port),
         ip: *ip,
-        mac: *mac,
+        mac: attached.mac()?,
         bridge: bridge.clone(),
         port_ifindex: port.ifindex,
         name: workload.container.name.clone(),

@@ -29,7 +29,7 @@ fn container(n: u8, labels: &[(&str, &str)]) -> Container {
             bridge: "docker0".into(),
             ip: [172, 17, 0, n].into(),
             prefix_len: 16,
-            mac: Mac([2, 0, 0, 0, 0, n]),
+            mac: Some(Mac([2, 0, 0, 0, 0, n])),
         }],
         published: vec![PublishedPort {
             protocol: Protocol::Tcp,

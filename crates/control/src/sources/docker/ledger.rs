@@ -176,7 +176,7 @@ impl Ledger {
                 bridge: bridge.clone(),
                 ip: address.ip,
                 prefix_len: address.prefix_len,
-                mac: address.mac,
+                mac: Some(address.mac),
             };
             entry.attachments.insert(id.clone(), attachment);
             if entry.phase == Phase::Stopped {
@@ -272,7 +272,7 @@ impl Ledger {
                 bridge: bridge.clone(),
                 ip: address.ip,
                 prefix_len: address.prefix_len,
-                mac: address.mac,
+                mac: Some(address.mac),
             };
             entry.attachments.insert(network.clone(), attachment);
         }

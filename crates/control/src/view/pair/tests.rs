@@ -22,7 +22,7 @@ fn container(n: u8, id: &str, name: &str, labels: &[(&str, &str)]) -> Container 
             bridge: "docker0".into(),
             ip: [172, 17, 0, n].into(),
             prefix_len: 16,
-            mac: Mac([2, 0, 0, 0, 0, n]),
+            mac: Some(Mac([2, 0, 0, 0, 0, n])),
         }],
         published: Vec::new(),
         health: Health::Passing,
