@@ -249,7 +249,11 @@ impl Planner {
             return;
         }
         let unchanged_subnets = match self.workloads.get(&id) {
-            Some(known) if known.container.same_place(&container) => true,
+            Some(Workload { container: known, .. })
+                if known.same_place(&container) && alloc_of(known) == alloc_of(&container) =>
+            {
+                true
+            }
             Some(_) => {
                 let gone = self.unplace(&id);
                 !(self.place(&container) || gone)

@@ -1,15 +1,14 @@
-use std::collections::HashMap;
-
-use proptest::prelude::*;
 use steppe_model::{Mac, Protocol};
 
 use super::*;
 use crate::{
     observe::{Health, PublishedPort, SourceName},
-    plan::workload_id,
+    plan::{workload::ALLOC_LABEL, workload_id},
 };
 
+mod nomad;
 mod places;
+mod properties;
 
 const NODE: &str = "n1";
 
@@ -95,6 +94,18 @@ impl World {
         let planned = &self.0[&(AgentName::Proxy, ResourceId::new(listener))];
         let Resource::Listener(listener) = &*planned.resource else { panic!("{planned:?}") };
         listener.endpoints.iter().map(|endpoint| endpoint.address.to_string()).collect()
+    }
+}
+
+impl World {
+    /// The endpoints of every listener of a service.
+    fn endpoints_of(&self, service: &str) -> Vec<String> {
+        let key = service.parse_key();
+        let listeners = self.0.values().filter_map(|planned| match &*planned.resource {
+            Resource::Listener(listener) if listener.key.service == key => Some(listener),
+            _ => None,
+        });
+        listeners.flat_map(|l| &l.endpoints).map(|endpoint| endpoint.address.to_string()).collect()
     }
 }
 
@@ -402,171 +413,5 @@ impl ParseKey for str {
     fn parse_key(&self) -> ServiceKey {
         let spec = steppe_model::parse_grant(self).unwrap();
         spec.key(spec.user.clone())
-    }
-}
-
-const ASKED: [&str; 6] = ["web:80", "web", "redis:6379/udp", "bob/web:80,redis", "web#v1:80", "w!b"];
-const NAMES: [&str; 2] = ["web", "redis"];
-
-#[derive(Debug, Clone)]
-enum Event {
-    Observe(Observation),
-    Port(PortChange),
-    Plan,
-}
-
-fn any_container() -> impl Strategy<Value = Container> {
-    let user = prop::option::of(prop::sample::select(vec!["alice", "bob"]));
-    let asked = prop::option::of(prop::sample::select(ASKED.to_vec()));
-    let offered = prop::option::of(prop::sample::select(vec!["web:8080", "redis:1", "web:"]));
-    let allow = prop::option::of(prop::sample::select(vec!["*", "alice"]));
-    (1..5u8, user, asked, offered, allow, any::<bool>()).prop_map(
-        |(n, user, asked, offered, allow, attached)| {
-            let labels = [
-                ("steppe.user", user),
-                ("steppe.connect_to", asked),
-                ("steppe.service", offered),
-                ("steppe.allow", allow),
-            ];
-            let labels: Vec<_> =
-                labels.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
-            let mut container = container(n, &labels);
-            if !attached {
-                container.attachments.clear();
-            }
-            container
-        },
-    )
-}
-
-fn any_instance() -> impl Strategy<Value = Instance> {
-    let node = prop::sample::select(vec![NODE, "n2"]);
-    let address = prop::sample::select(vec!["", "172.17.0.2", "172.17.0.3", "10.0.0.7", "x"]);
-    let port = prop::sample::select(vec![20_001, 20_003, 8080, 0]);
-    let tags = prop::sample::subsequence(
-        vec!["v1", "connect_to=web:80", "connect_to=redis", "steppe.weight=7"],
-        0..4,
-    );
-    (node, 0..4u8, address, port, tags, any::<bool>()).prop_map(|(node, id, address, port, tags, passing)| {
-        let mut instance = instance(node, &format!("i{id}"), address, port, &tags);
-        if !passing {
-            instance.health = Health::Critical("sick".into());
-        }
-        instance
-    })
-}
-
-fn any_event() -> impl Strategy<Value = Event> {
-    let observe = |observation| Event::Observe(observation);
-    prop_oneof![
-        4 => any_container().prop_map(Observation::Container).prop_map(observe),
-        1 => prop::collection::vec(any_container(), 0..3)
-            .prop_map(|containers| {
-                let by_id: BTreeMap<_, _> = containers.into_iter().map(|c| (c.id.clone(), c)).collect();
-                Event::Observe(Observation::Containers(by_id.into_values().collect()))
-            }),
-        1 => (1..5u8).prop_map(|n| Event::Observe(Observation::ContainerGone(container(n, &[]).id))),
-        2 => prop::collection::vec(any_instance(), 0..3)
-            .prop_map(|instances| Event::Observe(Observation::Registrations { node: NODE.into(), instances })),
-        3 => (prop::sample::select(NAMES.to_vec()), prop::collection::vec(any_instance(), 0..4))
-            .prop_map(|(service, instances)| Event::Observe(Observation::Instances(SourceName::Consul, name(service), instances))),
-        2 => (1..5u8).prop_map(|n| Event::Port(PortChange::Present(port(n)))),
-        1 => (1..5u8).prop_map(|n| Event::Port(PortChange::Gone(100 + u32::from(n)))),
-        4 => Just(Event::Plan),
-    ]
-}
-
-/// The facts that the events leave standing.
-#[derive(Default)]
-struct Facts {
-    containers: BTreeMap<Arc<str>, Container>,
-    registrations: Option<Observation>,
-    instances: HashMap<ServiceName, Vec<Instance>>,
-    ports: BTreeMap<u32, BridgePort>,
-}
-
-impl Facts {
-    fn note(&mut self, event: &Event) {
-        match event.clone() {
-            Event::Observe(Observation::Containers(all)) => {
-                self.containers = all.into_iter().map(|c| (c.id.clone(), c)).collect();
-            }
-            Event::Observe(Observation::Container(one)) => {
-                self.containers.insert(one.id.clone(), one);
-            }
-            Event::Observe(Observation::ContainerGone(id)) => {
-                self.containers.remove(&id);
-            }
-            Event::Observe(Observation::Instances(_, name, instances)) => {
-                self.instances.insert(name, instances);
-            }
-            Event::Observe(registrations) => self.registrations = Some(registrations),
-            Event::Port(PortChange::Present(port)) => {
-                self.ports.insert(port.ifindex, port);
-            }
-            Event::Port(PortChange::Gone(ifindex)) => {
-                self.ports.remove(&ifindex);
-            }
-            Event::Port(PortChange::Listed(_)) | Event::Plan => {}
-        }
-    }
-
-    /// A planner that learns all of them at once, in another order.
-    fn afresh(self) -> World {
-        let mut planner = planner();
-        let mut world = World::default();
-        self.registrations.into_iter().for_each(|registrations| planner.observe(registrations));
-        planner.observe(Observation::Containers(self.containers.into_values().rev().collect()));
-        world.apply(planner.plan(Instant::now()));
-        planner.observe_port(PortChange::Listed(self.ports.into_values().rev().collect()));
-        for (name, instances) in self.instances {
-            planner.observe(Observation::Instances(SourceName::Consul, name, instances));
-        }
-        world.apply(planner.plan(Instant::now()));
-        world
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
-
-    /// Whatever happened in whatever order, the plan is the one that the facts of now call for.
-    #[test]
-    fn the_plan_follows_from_the_facts_alone(events in prop::collection::vec(any_event(), 0..40)) {
-        let mut planner = planner();
-        let mut facts = Facts::default();
-        let mut world = World::default();
-        for event in events {
-            // A catalogue answers only for what is wanted.
-            if let Event::Observe(Observation::Instances(_, name, _)) = &event
-                && !planner.wanted().any(|wanted| wanted == name) { continue; }
-            facts.note(&event);
-            match event {
-                Event::Observe(observation) => planner.observe(observation),
-                Event::Port(change) => { planner.observe_port(change); }
-                Event::Plan => {}
-            }
-            world.apply(planner.plan(Instant::now()));
-            facts.instances.retain(|name, _| planner.wanted().any(|wanted| wanted == name));
-        }
-        prop_assert!(planner.plan(Instant::now()).resources.is_empty());
-        prop_assert_eq!(world.0, facts.afresh().0);
-    }
-
-    /// No right without a grant: whoever has a Client or a Grant has asked for that service.
-    #[test]
-    fn nobody_is_granted_what_was_not_asked(containers in prop::collection::vec(any_container(), 0..5)) {
-        let mut planner = planner();
-        planner.observe_port(PortChange::Listed((1..5).map(port).collect()));
-        let world = settle(&mut planner, vec![Observation::Containers(containers.clone())]);
-        for planned in world.0.values() {
-            if let Resource::Client(client) = &*planned.resource {
-                let of_ip = containers.iter().rev().find(|c| c.attachments.iter().any(|a| a.ip == client.ip));
-                let asked = of_ip.and_then(|c| c.labels.get("steppe.connect_to")).cloned().unwrap_or_default();
-                let service = client.listener.as_str().split([':', '#']).next().unwrap_or_default();
-                let service = service.rsplit('/').next().unwrap_or_default();
-                prop_assert!(asked.contains(service), "{client:?} asked {asked:?}");
-            }
-        }
     }
 }

@@ -1,0 +1,253 @@
+//! What Nomad tells: whose a workload is, what it asks for, and where an instance of an allocation is dialled.
+
+use super::*;
+use crate::observe::{AllocNetwork, AllocPort, AllocService, Ask, Elsewhere, Life};
+
+pub(super) const ALLOCS: [&str; 2] =
+    ["11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"];
+
+pub(super) fn alloc(id: &str, namespace: &str, network: AllocNetwork, asks: &[&str]) -> Alloc {
+    let ask = |text: &&str| Ask { origin: "tag of service api (job api)".into(), text: (*text).into() };
+    Alloc {
+        id: id.into(),
+        namespace: namespace.into(),
+        job: "api".into(),
+        group: "g".into(),
+        name: "api.g[0]".into(),
+        node: "nomad-n2".into(),
+        life: Life::Placed,
+        network,
+        ports: vec![AllocPort {
+            label: "http".into(),
+            host_ip: [10, 0, 0, 9].into(),
+            host_port: 24_011,
+            to: 8080,
+        }],
+        asks: asks.iter().map(ask).collect(),
+        services: vec![AllocService {
+            name: "web".into(),
+            settings: BTreeMap::from([("weight".into(), "9".into())]),
+            port: None,
+        }],
+    }
+}
+
+/// Bridge mode, with the address that [`port`] `n` has on Nomad's bridge.
+pub(super) fn bridged(n: u8) -> AllocNetwork {
+    AllocNetwork::Bridge { address: Some([172, 17, 0, n].into()), ports_known: u64::MAX }
+}
+
+fn of_alloc(n: u8, alloc: &str, labels: &[(&str, &str)]) -> Container {
+    container(n, &[&[(ALLOC_LABEL, alloc)], labels].concat())
+}
+
+fn registration(alloc: &str) -> String {
+    format!("_nomad-task-{alloc}-group-g-web-http")
+}
+
+fn listed(alloc: Alloc) -> Observation {
+    Observation::Allocs(vec![Arc::new(alloc)])
+}
+
+fn has_grant(world: &World) -> bool {
+    world.0.values().any(|planned| matches!(&*planned.resource, Resource::Grant(_)))
+}
+
+#[test]
+fn a_job_grants_before_anything_is_registered() {
+    let mut planner = planner();
+    planner.observe_port(PortChange::Listed(vec![port(1)]));
+    let world = settle(
+        &mut planner,
+        vec![
+            listed(alloc(ALLOCS[0], "alice", AllocNetwork::Task, &["web:80"])),
+            Observation::Containers(vec![of_alloc(1, ALLOCS[0], &[("steppe.user", "root")])]),
+        ],
+    );
+    assert!(has_grant(&world));
+    let (workload, _) = planner.workloads().next().unwrap();
+    assert_eq!(workload.user, Some("alice".parse().unwrap()), "the namespace, whatever the labels say");
+    assert!(planner.services().contains_key(&"alice/web".parse_key()));
+}
+
+#[test]
+fn an_allocation_in_bridge_mode_is_found_by_its_address_and_sends_from_the_kernels_hardware_address() {
+    let mut planner = planner();
+    let on_nomads = BridgePort { bridge: "nomad".into(), ..port(4) };
+    planner.observe_port(PortChange::Listed(vec![on_nomads, port(3)]));
+    let pause = Container { attachments: Vec::new(), ..of_alloc(9, ALLOCS[0], &[]) };
+    let mut world = settle(
+        &mut planner,
+        vec![
+            Observation::Containers(vec![pause]),
+            listed(alloc(ALLOCS[0], "default", bridged(4), &["web:80"])),
+        ],
+    );
+    let bound = world.0.values().find_map(|planned| match &*planned.resource {
+        Resource::Workload(bound) => Some(bound.clone()),
+        _ => None,
+    });
+    let bound = bound.unwrap();
+    assert_eq!((bound.ip, bound.mac), ([172, 17, 0, 4].into(), port(4).mac));
+    assert!(has_grant(&world));
+    // Docker's next full listing says nothing of it.
+    planner.observe(Observation::Containers(Vec::new()));
+    world.apply(planner.plan(Instant::now()));
+    assert!(has_grant(&world));
+    planner.observe(Observation::Allocs(Vec::new()));
+    world.apply(planner.plan(Instant::now()));
+    assert!(world.0.is_empty(), "{:?}", world.ids());
+}
+
+#[test]
+fn an_address_that_was_read_before_its_port_was_seen_proves_nothing() {
+    let mut planner = planner();
+    let network = |ports_known| AllocNetwork::Bridge { address: Some([172, 17, 0, 4].into()), ports_known };
+    planner.observe_port(PortChange::Listed(Vec::new()));
+    planner.observe(listed(alloc(ALLOCS[0], "default", network(1), &["web:80"])));
+    planner.observe_port(PortChange::Present(BridgePort { bridge: "nomad".into(), ..port(4) }));
+    let delta = planner.plan(Instant::now());
+    assert_eq!(delta.reread_allocs, BTreeSet::from([ALLOCS[0].into()]));
+    planner.observe(listed(alloc(ALLOCS[0], "default", network(2), &["web:80"])));
+    let mut world = World::default();
+    world.apply(planner.plan(Instant::now()));
+    assert!(has_grant(&world));
+}
+
+#[test]
+fn the_hosts_network_gives_no_grant() {
+    let mut planner = planner();
+    planner.observe_port(PortChange::Listed(vec![port(1)]));
+    let world =
+        settle(&mut planner, vec![listed(alloc(ALLOCS[0], "default", AllocNetwork::Host, &["web:80"]))]);
+    assert!(!has_grant(&world));
+    let (workload, attached) = planner.workloads().next().unwrap();
+    assert!(attached.is_empty() && workload.asked.len() == 1);
+}
+
+/// Consul's registration of an instance on another node, and a consumer here that asks for it.
+fn with_instance_elsewhere(address: &str, port: u16) -> (Planner, World) {
+    let mut planner = planner();
+    planner.observe_port(PortChange::Listed(vec![super::port(1)]));
+    let instances = vec![instance("n2", &registration(ALLOCS[1]), address, port, &[])];
+    let world = settle(
+        &mut planner,
+        vec![
+            listed(alloc(ALLOCS[0], "default", AllocNetwork::Task, &["web:80"])),
+            Observation::Containers(vec![of_alloc(1, ALLOCS[0], &[])]),
+            Observation::Instances(SourceName::Consul, name("web"), instances),
+        ],
+    );
+    (planner, world)
+}
+
+#[test]
+fn a_container_elsewhere_with_an_address_that_is_somebodys_here_is_dialled_at_its_published_port() {
+    // 172.17.0.1 is the consumer itself, on this host.
+    let (mut planner, mut world) = with_instance_elsewhere("172.17.0.1", 8080);
+    assert!(planner.unanswered(&[SourceName::Consul]).contains(&name("web")), "nobody knows yet whose it is");
+    assert_eq!(world.endpoints_of("default/web"), Vec::<String>::new());
+    let there = alloc(ALLOCS[1], "default", AllocNetwork::Task, &[]);
+    planner.observe(Observation::AllocElsewhere(ALLOCS[1].into(), Elsewhere::Found(Arc::new(there.clone()))));
+    world.apply(planner.plan(Instant::now()));
+    assert_eq!(world.endpoints("default/web:80/tcp"), ["10.0.0.9:24011"]);
+    assert!(planner.unanswered(&[SourceName::Consul]).is_empty());
+    let provider = &planner.services()[&"default/web".parse_key()].providers[0];
+    assert_eq!((provider.container_port, provider.settings.weight), (Some(8080), 9));
+
+    // Without a published port it can't be dialled.
+    let unpublished = Alloc { ports: Vec::new(), ..there };
+    planner.observe(Observation::AllocElsewhere(ALLOCS[1].into(), Elsewhere::Found(Arc::new(unpublished))));
+    world.apply(planner.plan(Instant::now()));
+    assert_eq!(world.endpoints("default/web:80/tcp"), Vec::<String>::new());
+}
+
+#[test]
+fn the_allocation_says_whose_an_instance_elsewhere_is() {
+    for (says, expected) in [
+        (Elsewhere::Found(Arc::new(alloc(ALLOCS[1], "default", AllocNetwork::Task, &[]))), "default/web"),
+        // Of another cluster, perhaps: what is registered belongs to nobody.
+        (Elsewhere::Unknown, "web"),
+    ] {
+        let (mut planner, mut world) = with_instance_elsewhere("", 24_011);
+        planner.observe(Observation::AllocElsewhere(ALLOCS[1].into(), says));
+        world.apply(planner.plan(Instant::now()));
+        assert_eq!(world.endpoints_of(expected), ["10.0.0.9:24011"], "{expected}");
+    }
+    let (mut planner, mut world) = with_instance_elsewhere("", 24_011);
+    let theirs = alloc(ALLOCS[1], "bob", AllocNetwork::Task, &[]);
+    planner.observe(Observation::AllocElsewhere(ALLOCS[1].into(), Elsewhere::Found(Arc::new(theirs))));
+    world.apply(planner.plan(Instant::now()));
+    assert_eq!(world.endpoints_of("default/web"), Vec::<String>::new(), "bob's");
+    let (mut planner, mut world) = with_instance_elsewhere("", 24_011);
+    planner.observe(Observation::AllocElsewhere(ALLOCS[1].into(), Elsewhere::Denied));
+    world.apply(planner.plan(Instant::now()));
+    assert_eq!(world.endpoints_of("web"), Vec::<String>::new());
+    assert_eq!(world.endpoints_of("default/web"), Vec::<String>::new());
+}
+
+#[test]
+fn nomad_is_asked_of_the_allocations_elsewhere_and_of_no_others() {
+    let (mut planner, _) = with_instance_elsewhere("", 24_011);
+    let mut wanted = |instances| {
+        planner.observe(Observation::Instances(SourceName::Consul, name("web"), instances));
+        planner.plan(Instant::now()).wanted_allocs
+    };
+    assert_eq!(wanted(vec![instance("n2", &registration(ALLOCS[1]), "", 24_011, &[])]), None, "asked before");
+    let both = ALLOCS.map(|alloc| instance("n2", &registration(alloc), "", 24_011, &[]));
+    assert_eq!(wanted(both.into()), None, "the other is on this node");
+    assert_eq!(wanted(Vec::new()), Some(BTreeSet::new()));
+}
+
+#[test]
+fn a_dead_allocation_takes_its_endpoints_with_it_whatever_the_catalogue_says() {
+    let mut planner = planner();
+    planner.observe_port(PortChange::Listed(vec![port(1), port(2)]));
+    let here = || alloc(ALLOCS[0], "default", AllocNetwork::Task, &[]);
+    let consumer = alloc(ALLOCS[1], "default", AllocNetwork::Task, &["web"]);
+    let allocs = |first: Alloc| Observation::Allocs(vec![Arc::new(first), Arc::new(consumer.clone())]);
+    let instances = vec![instance(NODE, &registration(ALLOCS[0]), "", 20_002, &[])];
+    let containers = || vec![of_alloc(1, ALLOCS[1], &[]), of_alloc(2, ALLOCS[0], &[])];
+    let mut world = settle(
+        &mut planner,
+        vec![
+            allocs(here()),
+            Observation::Containers(containers()),
+            Observation::Instances(SourceName::Consul, name("web"), instances),
+        ],
+    );
+    assert_eq!(world.endpoints_of("default/web"), ["172.17.0.2:8080"]);
+    planner.observe(allocs(Alloc { life: Life::Dead, ..here() }));
+    world.apply(planner.plan(Instant::now()));
+    assert_eq!(world.endpoints_of("default/web"), Vec::<String>::new());
+    // Nomad has forgotten it, and its servers too.
+    planner.observe(Observation::Allocs(vec![Arc::new(consumer.clone())]));
+    planner.observe(Observation::AllocElsewhere(ALLOCS[0].into(), Elsewhere::Unknown));
+    world.apply(planner.plan(Instant::now()));
+    assert_eq!(world.endpoints_of("web"), Vec::<String>::new());
+}
+
+#[test]
+fn an_instance_that_both_catalogues_have_is_one_and_consul_knows_its_health() {
+    let (mut planner, mut world) = with_instance_elsewhere("", 24_011);
+    let there = alloc(ALLOCS[1], "default", AllocNetwork::Task, &[]);
+    planner.observe(Observation::AllocElsewhere(ALLOCS[1].into(), Elsewhere::Found(Arc::new(there))));
+    let nomads = Instance {
+        source: SourceName::Nomad,
+        namespace: Some("default".into()),
+        ..instance("a-node-id", &registration(ALLOCS[1]), "10.0.0.9", 24_011, &["v2"])
+    };
+    planner.observe(Observation::Instances(SourceName::Nomad, name("web"), vec![nomads]));
+    world.apply(planner.plan(Instant::now()));
+    assert_eq!(world.endpoints("default/web:80/tcp"), ["10.0.0.9:24011"]);
+    let providers = &planner.services()[&"default/web".parse_key()].providers;
+    assert_eq!((providers.len(), providers[0].source), (1, SourceName::Consul));
+    assert_eq!(providers[0].tags, ["v2"]);
+    let sick = Instance {
+        health: Health::Critical("HTTP 503".into()),
+        ..instance("n2", &registration(ALLOCS[1]), "", 24_011, &[])
+    };
+    planner.observe(Observation::Instances(SourceName::Consul, name("web"), vec![sick]));
+    world.apply(planner.plan(Instant::now()));
+    assert_eq!(world.endpoints("default/web:80/tcp"), Vec::<String>::new());
+}
