@@ -443,10 +443,14 @@ impl Planner {
 
     /// The containers of this host, with their attachments.
     pub fn workloads(&self) -> impl Iterator<Item = (&Workload, &[Attached])> {
-        self.workloads.values().map(|workload| {
-            let attached = self.attached.get(&workload.container.id).map_or(&[][..], Vec::as_slice);
-            (workload, attached)
-        })
+        self.workloads.keys().filter_map(|id| self.workload(id))
+    }
+
+    /// One of them, by its id.
+    #[must_use]
+    pub fn workload(&self, id: &str) -> Option<(&Workload, &[Attached])> {
+        let workload = self.workloads.get(id)?;
+        Some((workload, self.attached.get(id).map_or(&[][..], Vec::as_slice)))
     }
 
     /// All input that is left out.

@@ -1,6 +1,6 @@
 //! One workload and one service, for `steppe explain`.
 
-use std::{net::Ipv4Addr, time::Instant};
+use std::{collections::BTreeMap, net::Ipv4Addr, time::Instant};
 
 use steppe_api::v1;
 use steppe_model::{
@@ -9,7 +9,7 @@ use steppe_model::{
 
 use super::{
     service::service,
-    workload::{self, nomad_label},
+    workload::{self, place},
 };
 use crate::{
     agent::AgentName,
@@ -59,12 +59,25 @@ pub fn pair(core: &Core, request: &v1::GetPairRequest, now: Instant) -> v1::Pair
 }
 
 fn find_workload<'a>(core: &'a Core, text: &str) -> Result<(&'a Workload, &'a [Attached]), String> {
-    let mut found: Vec<_> =
-        core.planner.workloads().filter(|(workload, attached)| means(text, workload, attached)).collect();
+    let mut meant: Vec<_> = core
+        .planner
+        .workloads()
+        .filter(|(workload, attached)| means(core, text, workload, attached))
+        .collect();
     // A name that is spelled out means that container, whatever else begins so.
-    if let Some(exact) = found.iter().position(|(workload, _)| *workload.container.name == *text) {
-        found = vec![found.swap_remove(exact)];
+    if let Some(exact) = meant.iter().position(|(workload, _)| *workload.container.name == *text) {
+        meant = vec![meant.swap_remove(exact)];
     }
+    // Where an allocation is a workload itself, it stands for its containers.
+    let found: BTreeMap<_, _> = meant
+        .into_iter()
+        .map(|own| {
+            let alloc = alloc_of(&own.0.container).and_then(|alloc| core.planner.workload(alloc));
+            alloc.unwrap_or(own)
+        })
+        .map(|found| (&found.0.container.id, found))
+        .collect();
+    let found: Vec<_> = found.into_values().collect();
     match found.as_slice() {
         [one] => Ok(*one),
         [] => Err(format!("no workload of this host is `{text:.80}`: see `steppe workloads`")),
@@ -75,10 +88,10 @@ fn find_workload<'a>(core: &'a Core, text: &str) -> Result<(&'a Workload, &'a [A
     }
 }
 
-fn means(text: &str, workload: &Workload, attached: &[Attached]) -> bool {
+fn means(core: &Core, text: &str, workload: &Workload, attached: &[Attached]) -> bool {
     let container = &workload.container;
     let begins = |id: &str| text.len() >= ID_PREFIX && id.starts_with(text);
-    let task = ["job_name", "task_group_name", "task_name"].map(|name| nomad_label(container, name));
+    let task = place(core, container);
     let ip = text.parse::<Ipv4Addr>();
     *container.name == *text
         || begins(&container.id)

@@ -6,7 +6,7 @@ use steppe_model::{Protocol, UserName};
 use crate::{
     agent::AgentName,
     core::Core,
-    observe::Container,
+    observe::{Alloc, AllocNetwork, Container},
     plan::{Asked, Attached, NoPort, Workload, alloc_of, workload_id},
     push::Condition,
 };
@@ -20,24 +20,37 @@ pub fn workloads(core: &Core) -> Vec<v1::WorkloadInfo> {
 /// One container.
 pub(super) fn info(core: &Core, workload: &Workload, attached: &[Attached]) -> v1::WorkloadInfo {
     let container = &workload.container;
-    let nomad = |name| nomad_label(container, name).to_owned();
+    let [job, group, task] = place(core, container).map(str::to_owned);
     v1::WorkloadInfo {
         id: container.id.to_string(),
         name: container.name.to_string(),
         user: workload.user.as_ref().map(ToString::to_string).unwrap_or_default(),
-        job: nomad("job_name"),
-        group: nomad("task_group_name"),
-        task: nomad("task_name"),
+        job,
+        group,
+        task,
         alloc: alloc_of(container).unwrap_or_default().into(),
         attachments: attached.iter().map(|attached| attachment(core, &container.id, attached)).collect(),
         grants: workload.asked.iter().map(|asked| grant(core, workload, asked)).collect(),
-        problem: problem(attached),
+        problem: problem(attached, alloc(core, container)),
     }
 }
 
-/// What Nomad's docker driver says of a container; empty when it is not Nomad's.
-pub(super) fn nomad_label<'a>(container: &'a Container, name: &str) -> &'a str {
-    container.labels.get(&format!("com.hashicorp.nomad.{name}")).map_or("", String::as_str)
+/// The allocation that a container belongs to, or is.
+fn alloc<'a>(core: &'a Core, container: &Container) -> Option<&'a Alloc> {
+    alloc_of(container).and_then(|id| core.planner.alloc(id))
+}
+
+/// Its job, group and task, as Nomad says or else the labels that its docker driver can be told to set; empty when it is
+/// not Nomad's. An allocation has no task.
+pub(super) fn place<'a>(core: &'a Core, container: &'a Container) -> [&'a str; 3] {
+    let label =
+        |name: &str| container.labels.get(&format!("com.hashicorp.nomad.{name}")).map_or("", String::as_str);
+    let Some(alloc) = alloc(core, container) else {
+        return ["job_name", "task_group_name", "task_name"].map(label);
+    };
+    // The docker driver calls its containers TASK-ALLOC.
+    let task = container.name.strip_suffix(&*alloc.id).and_then(|name| name.strip_suffix('-'));
+    [&alloc.job, &alloc.group, task.unwrap_or_else(|| label("task_name"))]
 }
 
 fn attachment(core: &Core, container: &str, attached: &Attached) -> v1::Attachment {
@@ -57,12 +70,18 @@ fn attachment(core: &Core, container: &str, attached: &Attached) -> v1::Attachme
 }
 
 /// Why no grant can be bound to a workload.
-fn problem(attached: &[Attached]) -> String {
+fn problem(attached: &[Attached], alloc: Option<&Alloc>) -> String {
     if attached.iter().any(|attached| attached.port.is_ok()) {
         return String::new();
     }
     let why = match attached.first().map(|attached| &attached.port) {
-        None => "it has no address of its own on a bridge of this host",
+        None => match alloc.map(|alloc| &alloc.network) {
+            Some(AllocNetwork::Host) => "its group uses the host's network, where all have one address",
+            Some(AllocNetwork::Bridge { address: None, .. }) => "its allocation has no address yet",
+            Some(AllocNetwork::Bridge { .. }) => "its allocation has the address: ask about that",
+            Some(AllocNetwork::Other(_)) => "its group uses a CNI network that Steppe does not know",
+            Some(AllocNetwork::Task) | None => "it has no address of its own on a bridge of this host",
+        },
         Some(Err(NoPort::Several)) => "several bridge ports have its address: another container imitates it",
         Some(Err(NoPort::Unproven)) => "its bridge port is being looked up",
         Some(_) => "no bridge port with its address was seen: is the netfilter-agent up?",

@@ -39,8 +39,8 @@ fn fix(case: &Case<'_>) -> String {
     }
     if case.workload.attachments.is_empty() {
         return format!(
-            "give {} a bridge network of its own (docker run --network bridge; in Nomad network_mode = \"bridge\"), and \
-             see that it runs",
+            "give {} a bridge network of its own (docker run --network bridge; in Nomad network {{ mode = \"bridge\" }} \
+             in the group, or network_mode = \"bridge\" in the docker task), and see that it runs",
             case.workload.name
         );
     }

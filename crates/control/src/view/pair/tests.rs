@@ -1,10 +1,10 @@
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use steppe_model::Mac;
 
 use super::*;
 use crate::{
-    observe::{Attachment, Container, Health, Observation, SourceName},
+    observe::{Alloc, AllocNetwork, Attachment, Container, Health, Life, Observation, SourceName},
     plan::{Allocator, Planner},
     source_health::SourcesBoard,
 };
@@ -108,4 +108,37 @@ fn a_service_can_be_given_by_its_virtual_ip() {
     assert_eq!(answer.grant.unwrap().text, "bob/web#v1:80");
     assert!(ask("247.9.9.9".into()).service_problem.contains("virtual IP of no service"));
     assert!(ask(format!("{vip}:99999")).service_problem.contains("1 to 65535"));
+}
+
+#[test]
+fn an_allocation_with_an_address_stands_for_its_containers() {
+    let id = "5d6c1f0a-0000-0000-0000-000000000000";
+    let bare = |n, id: &str, name: &str, alloc: &str| Container {
+        attachments: Vec::new(),
+        ..container(n, id, name, &[("com.hashicorp.nomad.alloc_id", alloc)])
+    };
+    let mut core =
+        core(vec![bare(2, "aaaa", &format!("nomad_init_{id}"), id), bare(3, "bbbb", &format!("t-{id}"), id)]);
+    let alloc = Alloc {
+        id: id.into(),
+        namespace: "default".into(),
+        job: "api".into(),
+        group: "g".into(),
+        name: "api.g[0]".into(),
+        node: "n1".into(),
+        life: Life::Placed,
+        network: AllocNetwork::Bridge { address: Some([172, 26, 64, 9].into()), ports_known: 0 },
+        ports: Vec::new(),
+        asks: Vec::new(),
+        services: Vec::new(),
+    };
+    core.observed(Observation::Allocs(vec![Arc::new(alloc)]), Instant::now());
+    core.settle(Instant::now() + std::time::Duration::from_secs(60));
+    for text in ["5d6c", "api.g[0]", &format!("t-{id}"), "api/g/t", "172.26.64.9"] {
+        let (found, _) = find_workload(&core, text).unwrap_or_else(|error| panic!("{text}: {error}"));
+        assert_eq!(&*found.container.id, id, "{text}");
+    }
+    let told = workload::info(&core, core.planner.workload("bbbb").unwrap().0, &[]);
+    assert_eq!((told.job.as_str(), told.group.as_str(), told.task.as_str()), ("api", "g", "t"));
+    assert!(told.problem.contains("allocation"), "{}", told.problem);
 }
