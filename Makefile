@@ -1,6 +1,6 @@
 # What a person or CI does with Steppe. `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help install-needs build demo test test-unit check bench clean
+.PHONY: help install-needs build images demo test test-unit check bench clean
 
 # sudo forgets where the user's Rust is.
 ifneq ($(SUDO_USER),)
@@ -8,6 +8,8 @@ user-home := $(shell getent passwd "$(SUDO_USER)" | cut -d: -f6)
 export PATH := $(PATH):$(user-home)/.cargo/bin
 export RUSTUP_HOME ?= $(user-home)/.rustup
 endif
+
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 
 # Crates that can't be built without C libraries or a static libc, for those who have cargo alone.
 NEEDY := steppe-testbed steppe-integration
@@ -23,6 +25,13 @@ install-needs: ## installs what is missing, as root; says what and why
 
 build: install-needs ## builds everything
 	cargo build --workspace
+
+# The images are made of what is on this machine, so that no registry and no Docker daemon is needed.
+PROFILE ?= release
+IMAGES ?= target/images
+images: install-needs ## makes the container images, as archives for `docker load`, in target/images
+	cargo build --profile $(PROFILE) -p steppe-cli -p steppe-control -p steppe-proxy -p steppe-netfilter-agent
+	@docker/pack target/$(PROFILE:dev=debug) $(IMAGES) $(VERSION)
 
 demo: install-needs ## raises two hosts and shows the story, as root; KEEP=1 leaves them up
 	@integration/run-demo

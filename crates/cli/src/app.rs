@@ -1,11 +1,11 @@
 //! The wiring: ask, then print.
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use steppe_explain::Suite;
 
 use crate::{
     args::{Args, Command},
-    explain, output, services, status, workloads,
+    explain, output, ready, services, status, workloads,
 };
 
 /// Runs a command and gives its exit code.
@@ -26,6 +26,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
                 let text = if args.json { json(&status)? } else { status.render(paint) };
                 (status.exit_code(), text)
             }
+            Command::Ready { component } => match ready::ask(&suite, *component).await {
+                Ok(()) => return Ok(0),
+                Err(away) => bail!("{} is not ready: {}", away.process.name(), away.reason()),
+            },
             Command::Services { no_rates } => {
                 let services = services::gather(&suite, !no_rates && !args.json).await?;
                 (0, if args.json { json(&services)? } else { services.render(paint) })

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::ready::Component;
+
 /// What Steppe is doing on this host, and why a workload may or may not reach a service.
 #[derive(Debug, Parser)]
 #[command(
@@ -52,6 +54,15 @@ pub(crate) enum Command {
     #[command(after_help = "Example:
   steppe status || steppe status --json | mail -s 'steppe is degraded' ops")]
     Status,
+    /// Whether one process does its work, for scripts and health checks
+    ///
+    /// Says nothing and exits 0 when it does; else says why not and exits 1.
+    #[command(after_help = "Example:
+  until steppe ready control; do sleep 1; done")]
+    Ready {
+        /// The process
+        component: Component,
+    },
     /// The services that this host's workloads are granted
     ///
     /// PORTS are those that grants name, `*` for every TCP port. UP/ALL counts the instances that get connections, and all.

@@ -6,6 +6,7 @@ mod app;
 mod args;
 mod explain;
 mod output;
+mod ready;
 mod services;
 mod status;
 mod table;

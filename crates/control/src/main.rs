@@ -21,6 +21,7 @@ fn start() -> Result<(), Failure> {
     let config = Config::new(flags, node.trim().into(), |name| std::env::var(name).ok());
     let config = config.map_err(Failure::usage)?;
     info!(?config, "steppe-control {}", env!("CARGO_PKG_VERSION"));
+    config.flags.run_dir.prepare()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(app::run(config)).map_err(|error| Failure::Other(error.into()))
 }

@@ -11,5 +11,5 @@ mod shutdown;
 pub use exit::{Failure, exit};
 pub use identity::{CONTROL_UID, DNS_UID, GROUP_GID, NETFILTER_AGENT_UID, PROXY_UID};
 pub use logging::{LogFormat, Logging};
-pub use run_dir::{Process, RunDir};
+pub use run_dir::{Process, RunDir, RunDirError};
 pub use shutdown::shutdown_signal;
