@@ -144,8 +144,17 @@ impl FromStr for Attempt {
 /// # Errors
 /// Those of connect(2) and read(2); `UnexpectedEof` when the server closed without a name.
 pub fn greet(to: SocketAddr, timeout: Duration) -> io::Result<(TcpStream, String)> {
+    let began = Instant::now();
+    let stream = TcpStream::connect_timeout(&to, timeout)?;
+    read_name(stream, timeout.saturating_sub(began.elapsed()))
+}
+
+/// Reads the name that a probe's `serve` tells first, within `timeout`.
+///
+/// # Errors
+/// As [`greet`].
+pub fn read_name(mut stream: TcpStream, timeout: Duration) -> io::Result<(TcpStream, String)> {
     let until = Instant::now() + timeout;
-    let mut stream = TcpStream::connect_timeout(&to, timeout)?;
     stream.set_nodelay(true)?;
     let mut name = Vec::new();
     let mut byte = [0];

@@ -16,3 +16,4 @@ mod sources;
 mod story;
 mod strangers;
 mod testbed;
+mod upgrades;

@@ -70,6 +70,6 @@ pub use namespaces::Namespaces;
 pub use nix::sys::signal::Signal;
 pub use output::Output;
 pub use stamped::Stamped;
-pub use steppe_probe::{Attempt, Outcome, greet, now_ns};
+pub use steppe_probe::{Attempt, Outcome, greet, now_ns, read_name};
 pub use suite::{GROUP, Identity, RUN_DIR, Suite, programs};
 pub use wait::{eventually, throughout};

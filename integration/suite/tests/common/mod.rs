@@ -1,6 +1,7 @@
 //! What the tests of Steppe share.
 
 pub mod held;
+pub mod load;
 pub mod programs;
 pub mod reach;
 pub mod stage;

@@ -1,0 +1,156 @@
+//! Upgrades that nobody notices: a load of new connections, and long ones, between containers placed in all four ways, while each
+//! part of Steppe is replaced or killed.
+
+mod places;
+
+use std::time::{Duration, Instant};
+
+use steppe_testbed::{Cluster, Outcome, Run, now_ns};
+
+use self::places::Places;
+use crate::common::{
+    SOON,
+    load::{End, Tally},
+};
+
+/// New connections at each place in each test.
+const CONNECTIONS: usize = 10_000;
+/// Between the end of the old proxy and the start of the new one.
+const AWAY: Duration = Duration::from_secs(5);
+/// A SYN is sent again after a second.
+const ONE_RETRANSMISSION: Duration = Duration::from_millis(1100);
+/// Grants in force in the test that has many: what a workload can have, times this many workloads.
+const MANY: usize = 40;
+/// Grants that a workload can have.
+const EACH: usize = 256;
+
+#[track_caller]
+fn assert_nothing_lost(tallies: &[Tally]) {
+    for tally in tallies {
+        println!("{tally}");
+        assert!(tally.tried.len() >= CONNECTIONS, "{tally}");
+        assert_eq!(tally.lost().count(), 0, "{tally}");
+    }
+}
+
+/// Waits until the load has gone on for so long.
+fn go_on(places: &Places<'_>, duration: Duration) {
+    let began = Instant::now();
+    while began.elapsed() < duration {
+        places.wait_more(100);
+    }
+}
+
+#[test]
+fn a_proxy_that_is_replaced_loses_no_connection() {
+    let cluster = Cluster::hosts(2).start();
+    let mut places = Places::set(&cluster);
+    let proxy = &places.host.suite.proxy;
+    let mut long = places.hold_all();
+    places.wait_more(1000);
+    let drained = std::thread::scope(|scope| {
+        let ends = scope.spawn(|| proxy.terminate(Duration::from_secs(60)));
+        // It goes on for those who are connected, for as long as they like within its time.
+        places.wait_more(500);
+        long.iter_mut().for_each(|held| held.assert_open());
+        drop(long);
+        ends.join().expect("it does not panic")
+    });
+    assert!(drained.success(), "{drained}");
+    let mut across = places.hold_all();
+    go_on(&places, AWAY);
+    proxy.start();
+    places.host.suite.wait_socket(proxy);
+    places.wait_proxied();
+    places.wait_each(CONNECTIONS);
+    across.iter_mut().for_each(|held| held.assert_open());
+    places.assert_strangers_refused();
+    assert_nothing_lost(&places.finish());
+    cluster.assert_no_leak();
+}
+
+#[test]
+fn a_proxy_that_is_killed_is_missed_for_one_retransmission_with_ten_thousand_grants_in_force() {
+    let cluster = Cluster::hosts(2).start();
+    let mut places = Places::set(&cluster);
+    let names: Vec<_> = (0..EACH).map(|n| format!("service-{n}:80")).collect();
+    for n in 0..MANY {
+        let run = Run::idle(&format!("many-{n}")).label("steppe.connect_to", &names.join(","));
+        places.host.docker.run(run);
+    }
+    places.wait_grants(MANY * EACH);
+    let proxy = &places.host.suite.proxy;
+    places.wait_more(1000);
+    proxy.kill();
+    let killed_ns = now_ns();
+    places.wait_more(1000);
+    let mut across = places.hold_all();
+    go_on(&places, AWAY);
+    proxy.start();
+    places.host.suite.wait_socket(proxy);
+    places.wait_proxied();
+    places.wait_each(CONNECTIONS);
+    across.iter_mut().for_each(|held| held.assert_open());
+    places.assert_strangers_refused();
+    for tally in places.finish() {
+        println!("{tally}");
+        assert!(tally.tried.len() >= CONNECTIONS, "{tally}");
+        // What the proxy had taken in went with it; nobody who came later noticed more than a delay.
+        for lost in tally.lost() {
+            assert!(matches!(lost.end, End::Broken(_)) && lost.start_ns < killed_ns, "{lost:?}, {tally}");
+        }
+        assert!(tally.worst() < ONE_RETRANSMISSION, "{tally}");
+    }
+    cluster.assert_no_leak();
+}
+
+#[test]
+fn control_and_netfilter_agent_are_replaced_in_every_order_without_a_loss() {
+    let cluster = Cluster::hosts(2).start();
+    let mut places = Places::set(&cluster);
+    let suite = &places.host.suite;
+    let mut long = places.hold_all();
+    for order in [[&suite.control, &suite.netfilter_agent], [&suite.netfilter_agent, &suite.control]] {
+        for part in order {
+            places.wait_more(500);
+            let ended = part.terminate(SOON);
+            assert!(ended.success(), "{}: {ended}", part.name());
+            places.wait_more(500);
+            part.start();
+            suite.wait_socket(part);
+        }
+        // And both at once.
+        for part in order {
+            part.terminate(SOON);
+        }
+        places.wait_more(500);
+        order.iter().for_each(|part| part.start());
+        order.iter().for_each(|part| suite.wait_socket(part));
+        places.wait_proxied();
+    }
+    places.wait_each(CONNECTIONS);
+    long.iter_mut().for_each(|held| held.assert_open());
+    places.assert_strangers_refused();
+    assert_nothing_lost(&places.finish());
+    cluster.assert_no_leak();
+}
+
+/// If this passed without a loss, the tests above would show nothing.
+#[test]
+fn without_the_takeover_the_same_load_loses_connections() {
+    let cluster = Cluster::hosts(2).start();
+    cluster.all::<2>()[0].suite.control.arg("--takeover").arg("off");
+    let places = Places::set(&cluster);
+    let proxy = &places.host.suite.proxy;
+    places.wait_more(500);
+    proxy.terminate(SOON);
+    println!("{:?}", places.first_loss());
+    proxy.start();
+    places.host.suite.wait_socket(proxy);
+    places.wait_more(500);
+    let tallies = places.finish();
+    tallies.iter().for_each(|tally| println!("{tally}"));
+    let timed_out = End::NotConnected(Outcome::Timeout.to_string());
+    assert!(tallies.iter().any(|tally| tally.lost().any(|lost| lost.end == timed_out)), "nobody noticed");
+    cluster.assert_no_leak();
+}
