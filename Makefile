@@ -1,6 +1,6 @@
 # What a person or CI does with Steppe. `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help install-needs build images demo test test-unit check bench clean
+.PHONY: help install-needs build images demo test test-unit test-versions proto-release check bench clean
 
 # sudo forgets where the user's Rust is.
 ifneq ($(SUDO_USER),)
@@ -41,6 +41,13 @@ test: install-needs ## runs every test, as root
 
 test-unit: ## runs the tests that need nothing but cargo
 	cargo test --workspace $(addprefix --exclude ,$(NEEDY))
+
+test-versions: install-needs ## runs the suite with the previous release's control, and with its agents, as root
+	@integration/run-versions-apart
+
+proto-release: ## keeps today's protocol as the one that later changes must be compatible with
+	cargo run --quiet -p steppe-api --example descriptor-set >proto/released.binpb
+	git rev-parse HEAD >integration/previous-release
 
 check: install-needs ## formatting, lints, each crate alone, licences of dependencies
 	cargo fmt --all --check

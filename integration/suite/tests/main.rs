@@ -2,6 +2,7 @@
 
 mod any_moment;
 mod bad_input;
+mod bystander;
 mod common;
 mod demo;
 mod docker_only;
