@@ -12,6 +12,8 @@ mod grpc;
 mod instances;
 mod kills;
 mod newcomers;
+#[cfg(feature = "nomad")]
+mod nomad;
 mod orders;
 mod sources;
 mod story;

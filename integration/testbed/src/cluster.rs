@@ -57,6 +57,7 @@ impl Spec {
         let hold = |name: &str| Holder::start(name, &leftovers.directory, leftovers.keep());
         let names: Vec<String> = (b'a'..).take(self.hosts).map(|c| char::from(c).to_string()).collect();
         let addresses: Vec<_> = (11..).take(self.hosts).map(|n| Ipv4Addr::new(10, 77, 0, n)).collect();
+        let first = addresses.first().copied().unwrap_or(Ipv4Addr::LOCALHOST);
         let router = hold("lan");
         let consul_server = Consul::server(router.home(), &addresses);
         let holders: Vec<Holder> = names.iter().map(|name| hold(name)).collect();
@@ -72,7 +73,7 @@ impl Spec {
         }
         for ((name, address), holder) in names.iter().zip(addresses).zip(holders) {
             cluster.lan.plug(name, &holder, address);
-            let host = Host::new(name, address, holder, &cluster.leftovers.id);
+            let host = Host::new(name, address, first, holder, &cluster.leftovers.id);
             if self.consul {
                 host.consul.daemon.start();
                 host.suite.control.env("CONSUL_HTTP_ADDR", "http://127.0.0.1:8500");

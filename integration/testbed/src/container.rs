@@ -178,6 +178,14 @@ impl Container {
         container
     }
 
+    #[track_caller]
+    pub(crate) fn find(api: Api, name: &str) -> Self {
+        let path = format!("/containers/{name}/json");
+        let inspected = api.call("GET", &path, &Value::Null).unwrap_or_else(|e| panic!("docker: {e}"));
+        let id = inspected["Id"].as_str().expect("Docker answers with the id").to_owned();
+        Self { id, name: name.to_owned(), api, inspected }
+    }
+
     /// Starts it after it has ended.
     pub fn start_again(&mut self) {
         self.post("start");

@@ -36,6 +36,11 @@ impl Daemon {
         Self { name: name.to_owned(), home: home.clone(), log, state: Mutex::new(state) }
     }
 
+    /// Puts another program in the place of the one that it was described with.
+    pub(crate) fn program(&self, path: &str) {
+        path.clone_into(&mut self.state().command[0]);
+    }
+
     /// Adds an argument for this and all later starts.
     pub fn arg(&self, argument: impl Into<String>) -> &Self {
         self.state().command.push(argument.into());

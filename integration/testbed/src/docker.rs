@@ -75,6 +75,12 @@ impl Docker {
         assert!(answer.contains("sha256:"), "docker import: {answer}");
     }
 
+    /// Gives the image the name `steppe-probe:1` as well.
+    pub(crate) fn tag_image(&self) {
+        let (repository, tag) = image::TAGGED.split_once(':').expect("it has a tag");
+        self.call("POST", &format!("/images/{}/tag?repo={repository}&tag={tag}", image::NAME), &Value::Null);
+    }
+
     /// Creates and starts a container.
     ///
     /// # Panics
@@ -82,6 +88,15 @@ impl Docker {
     #[track_caller]
     pub fn run(&self, run: Run) -> Container {
         Container::start(self.api.clone(), run)
+    }
+
+    /// A container that somebody else started, by its name.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[track_caller]
+    pub fn container(&self, name: &str) -> Container {
+        Container::find(self.api.clone(), name)
     }
 
     /// Creates a bridge network.

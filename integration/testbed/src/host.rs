@@ -5,6 +5,7 @@ use crate::daemon::{Daemon, tail};
 use crate::docker::Docker;
 use crate::holder::Holder;
 use crate::home::Home;
+use crate::nomad::Nomad;
 use crate::output::{self, Output};
 use crate::stamped::Stamped;
 use crate::suite::{self, Identity, Suite};
@@ -35,6 +36,8 @@ pub struct Host {
     pub docker: Docker,
     /// Its Consul agent; not running in a cluster without Consul.
     pub consul: Consul,
+    /// Its Nomad agent; see [`Host::start_nomad`].
+    pub nomad: Nomad,
     /// Its Steppe; not running until the test starts it.
     pub suite: Suite,
     home: Home,
@@ -43,17 +46,30 @@ pub struct Host {
 }
 
 impl Host {
-    pub(crate) fn new(name: &str, address: Ipv4Addr, holder: Holder, cluster: &str) -> Self {
+    /// `first` is the address of the cluster's first host.
+    pub(crate) fn new(name: &str, address: Ipv4Addr, first: Ipv4Addr, holder: Holder, cluster: &str) -> Self {
         let home = holder.home();
         Self {
             docker: Docker::new(home, cluster),
             consul: Consul::client(name, address, home),
+            nomad: Nomad::new(name, address, first, home),
             suite: Suite::new(home),
             name: name.to_owned(),
             address,
             home: home.clone(),
             holder: Mutex::new(Some(holder)),
         }
+    }
+
+    /// Starts Nomad, whose jobs can use the image `steppe-probe:1`, and waits until it is ready. The first host's must be
+    /// started first: it is the server. Steppe's control has it as a source from its next start on.
+    ///
+    /// # Panics
+    /// When there is no Nomad, or it doesn't get ready.
+    pub fn start_nomad(&self) {
+        self.docker.tag_image();
+        self.suite.control.env("NOMAD_ADDR", "http://127.0.0.1:4646");
+        self.nomad.start();
     }
 
     /// Runs a shell script in the host.
@@ -183,7 +199,7 @@ impl Host {
 
     /// A power failure: all its processes are gone at once, and its network with them.
     pub fn crash(&self) {
-        let daemons = [&self.docker.daemon, &self.consul.daemon];
+        let daemons = [&self.docker.daemon, &self.consul.daemon, &self.nomad.daemon];
         self.suite.all().iter().chain(&daemons).for_each(|daemon| daemon.kill());
         drop(self.holder.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
@@ -217,7 +233,8 @@ impl Host {
             }
         }
         let suite = self.suite.all().map(|daemon| (daemon, TAIL));
-        let others = [&self.docker.daemon, &self.consul.daemon].map(|daemon| (daemon, SHORT_TAIL));
+        let others =
+            [&self.docker.daemon, &self.consul.daemon, &self.nomad.daemon].map(|daemon| (daemon, SHORT_TAIL));
         for (daemon, lines) in suite.into_iter().chain(others) {
             let log = daemon.log();
             if !log.is_empty() {

@@ -5,6 +5,9 @@ use std::sync::OnceLock;
 /// Its name in each Docker daemon.
 pub(crate) const NAME: &str = "steppe-probe";
 
+/// The same with a tag of its own: Nomad asks a registry for whatever has none.
+pub(crate) const TAGGED: &str = "steppe-probe:1";
+
 const PROBE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/steppe-probe"));
 const BUSYBOX: &str = "/bin/busybox";
 /// busybox's names in the image.

@@ -1,0 +1,37 @@
+//! Tests on a real Nomad, which no package registry carries: `make test-nomad`. Each host has an agent, the first one is the
+//! cluster's server as well.
+
+mod endpoints;
+mod grants;
+mod jobs;
+
+use std::{net::SocketAddr, time::Duration};
+
+use serde_json::Value;
+use steppe_testbed::{Container, Host, eventually};
+
+use crate::common::reach::vip_of;
+
+/// Nomad plans, starts and registers within a second or two; a busy machine takes longer.
+const PLACED: Duration = Duration::from_secs(60);
+
+/// Waits until an allocation of the job's only group runs, and returns it.
+#[track_caller]
+fn running(host: &Host, job: &str) -> Value {
+    eventually(PLACED, &format!("job {job} runs"), || host.nomad.running(job, job))
+}
+
+/// The container of a job's only task, which has the job's name.
+#[track_caller]
+fn container(host: &Host, job: &str, alloc: &Value) -> Container {
+    host.docker.container(&format!("{job}-{}", text(&alloc["ID"])))
+}
+
+/// The address of a service of namespace `default`, which a job asks for.
+fn web(host: &Host) -> SocketAddr {
+    vip_of(host, "default", "web", 80)
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
