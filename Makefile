@@ -1,6 +1,6 @@
 # What a person or CI does with Steppe. `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help install-needs build images demo test test-unit test-versions proto-release check bench clean
+.PHONY: help install-needs build images demo test test-unit test-versions test-nomad proto-release check bench clean
 
 # sudo forgets where the user's Rust is.
 ifneq ($(SUDO_USER),)
@@ -44,6 +44,10 @@ test-unit: ## runs the tests that need nothing but cargo
 
 test-versions: install-needs ## runs the suite with the previous release's control, and with its agents, as root
 	@integration/run-versions-apart
+
+test-nomad: ## runs the tests on a real Nomad, as root: NOMAD_BIN, or the one in PATH; writes integration/nomad-report.md
+	@integration/install-needs nomad
+	@integration/run-nomad-tests
 
 proto-release: ## keeps today's protocol as the one that later changes must be compatible with
 	cargo run --quiet -p steppe-api --example descriptor-set >proto/released.binpb
