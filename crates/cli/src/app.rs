@@ -1,11 +1,15 @@
 //! The wiring: ask, then print.
 
 use anyhow::{Context as _, bail};
+use steppe_daemon::RunDir;
 use steppe_explain::Suite;
 
 use crate::{
     args::{Args, Command},
-    explain, output, ready, services, status, workloads,
+    doctor::{self, Wanted},
+    explain, output, ready, services, status,
+    uninstall::{self, Options},
+    workloads,
 };
 
 /// Runs a command and gives its exit code.
@@ -33,6 +37,24 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
             Command::Services { no_rates } => {
                 let services = services::gather(&suite, !no_rates && !args.json).await?;
                 (0, if args.json { json(&services)? } else { services.render(paint) })
+            }
+            Command::Doctor { preflight, service_cidr, listener_address, listener_ports } => {
+                let wanted = Wanted {
+                    services: *service_cidr,
+                    listener: *listener_address,
+                    ports: listener_ports.clone(),
+                    preflight: *preflight,
+                };
+                let report = doctor::examine(&wanted, &args.run_dir).await;
+                let text = if args.json { json(&report)? } else { report.render(paint) };
+                (report.exit_code(), text)
+            }
+            Command::Uninstall { force, service_cidr, listener_address } => {
+                let run_dir = RunDir { run_dir: args.run_dir.clone() };
+                let options = Options { services: *service_cidr, listener: *listener_address, force: *force };
+                let report = uninstall::run(&run_dir, &options);
+                let text = if args.json { json(&report)? } else { report.render(paint) };
+                (report.exit_code(), text)
             }
             Command::Workloads => {
                 let workloads = workloads::gather(&suite).await?;

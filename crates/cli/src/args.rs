@@ -1,10 +1,10 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::{net::Ipv4Addr, ops::RangeInclusive, path::PathBuf};
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::ready::Component;
+use crate::{doctor, ready::Component};
 
 /// What Steppe is doing on this host, and why a workload may or may not reach a service.
 #[derive(Debug, Parser)]
@@ -18,7 +18,7 @@ use crate::ready::Component;
   steppe explain api web:80           why container `api` may or may not reach port 80 of `web`
   steppe --json workloads | jq .      every command has JSON
 
-Everything here only reads, and works with control down as far as the agents know.
+All but `uninstall` only read, and work with control down as far as the agents know.
 Run it as root, or as a member of the group `steppe` (gid 60700)."
 )]
 pub(crate) struct Args {
@@ -75,6 +75,46 @@ pub(crate) enum Command {
         #[arg(long)]
         no_rates: bool,
     },
+    /// What on this host is in the way of Steppe, and what to do about it
+    ///
+    /// Looks at the kernel, Docker, other firewalls, routes, addresses and ports, and at this host's Nomad agent (NOMAD_ADDR,
+    /// NOMAD_TOKEN, NOMAD_CACERT, …). It changes nothing. Run it as root.
+    /// Exits 0 when nothing is in the way, 1 when something is, 2 when the question makes no sense, 4 when something could not be
+    /// examined. Every finding but `ok` has a `fix`.
+    #[command(after_help = "Examples:
+  steppe doctor --preflight           before the installation: also what a Nomad client must allow
+  NOMAD_TOKEN=… steppe doctor         with the token that control has: whether it can read every job")]
+    Doctor {
+        /// Steppe is not installed yet: what the system job needs of this client is looked at, too
+        #[arg(long)]
+        preflight: bool,
+        /// As control's
+        #[arg(long, env = "STEPPE_SERVICE_CIDR", default_value = "247.0.0.0/8", value_name = "CIDR")]
+        service_cidr: doctor::Cidr,
+        /// As control's
+        #[arg(long, env = "STEPPE_LISTENER_ADDRESS", default_value = "169.254.77.54", value_name = "IP")]
+        listener_address: Ipv4Addr,
+        /// As control's
+        #[arg(long, default_value = "10000-19999", value_parser = parse_ports, value_name = "FIRST-LAST")]
+        listener_ports: RangeInclusive<u16>,
+    },
+    /// Remove everything that Steppe has put on this host: tables, route, listener address, run directory
+    ///
+    /// Containers are not touched. Every step is reported, and one that fails does not keep the others from being done.
+    /// Exits 0 when nothing is left, 1 when something is. Run it as root, after Steppe's processes were stopped.
+    #[command(after_help = "Example:
+  nomad job stop steppe && steppe uninstall")]
+    Uninstall {
+        /// Go on although processes of Steppe run; what they hold may stay, or come back
+        #[arg(long)]
+        force: bool,
+        /// As the netfilter-agent's
+        #[arg(long, env = "STEPPE_SERVICE_CIDR", default_value = "247.0.0.0/8", value_name = "CIDR")]
+        service_cidr: doctor::Cidr,
+        /// As the netfilter-agent's
+        #[arg(long, env = "STEPPE_LISTENER_ADDRESS", default_value = "169.254.77.54", value_name = "IP")]
+        listener_address: Ipv4Addr,
+    },
     /// The workloads of this host: their addresses, their bridge ports, what they are granted
     #[command(after_help = "Example:
   steppe workloads                    PROBLEM says why a grant does not hold")]
@@ -94,6 +134,11 @@ pub(crate) enum Command {
         /// [USER/]NAME[#TAG][:PORT[/udp]], or a virtual IP with or without a port
         service: String,
     },
+}
+
+fn parse_ports(text: &str) -> Result<RangeInclusive<u16>, String> {
+    let range = text.split_once('-').and_then(|(first, last)| Some(first.parse().ok()?..=last.parse().ok()?));
+    range.ok_or_else(|| "write two ports, the smaller first, such as 10000-19999".to_owned())
 }
 
 impl Command {

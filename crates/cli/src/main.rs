@@ -4,12 +4,14 @@
 
 mod app;
 mod args;
+mod doctor;
 mod explain;
 mod output;
 mod ready;
 mod services;
 mod status;
 mod table;
+mod uninstall;
 mod workloads;
 
 use std::process::ExitCode;

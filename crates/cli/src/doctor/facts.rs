@@ -1,0 +1,177 @@
+//! What is so on this host, without an opinion.
+
+use std::{collections::BTreeSet, fmt, net::Ipv4Addr, ops::RangeInclusive, str::FromStr};
+
+/// What Steppe is going to use here: the flags of control and the agents.
+#[derive(Debug, Clone)]
+pub(crate) struct Wanted {
+    /// Where virtual IPs are chosen from.
+    pub(crate) services: Cidr,
+    /// Where the proxy listens.
+    pub(crate) listener: Ipv4Addr,
+    /// The ports there.
+    pub(crate) ports: RangeInclusive<u16>,
+    /// Whether Steppe is yet to be installed.
+    pub(crate) preflight: bool,
+}
+
+/// A block of addresses; every block of less than 33 bits is one, whatever its host part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Cidr {
+    pub(crate) address: Ipv4Addr,
+    pub(crate) prefix: u8,
+}
+
+impl Cidr {
+    pub(crate) fn contains(self, other: Self) -> bool {
+        let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0);
+        self.prefix <= other.prefix && (self.address.to_bits() ^ other.address.to_bits()) & mask == 0
+    }
+
+    pub(crate) fn host(address: Ipv4Addr) -> Self {
+        Self { address, prefix: 32 }
+    }
+}
+
+impl fmt::Display for Cidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix)
+    }
+}
+
+impl FromStr for Cidr {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parsed = text.split_once('/').and_then(|(address, prefix)| {
+            Some(Self { address: address.parse().ok()?, prefix: prefix.parse().ok().filter(|p| *p <= 32)? })
+        });
+        parsed.ok_or("a block of addresses is expected, such as 247.0.0.0/8")
+    }
+}
+
+/// Known, or why not.
+pub(crate) type Known<T> = Result<T, String>;
+
+/// Everything that is looked at.
+#[derive(Debug, Clone)]
+pub(crate) struct Facts {
+    /// As `uname -r` says it.
+    pub(crate) kernel: String,
+    /// The kernel modules that are built in or can be loaded, if that can be told.
+    pub(crate) modules: Option<BTreeSet<String>>,
+    pub(crate) forwards: bool,
+    /// Entries and their limit; `None` while the module is not loaded.
+    pub(crate) conntrack: Option<(u64, u64)>,
+    /// `net.ipv4.ip_local_port_range`.
+    pub(crate) ephemeral: RangeInclusive<u16>,
+    /// The base chains of nftables, and chains that tell whose they are.
+    pub(crate) chains: Known<Vec<Chain>>,
+    /// Whether tables of legacy iptables are loaded.
+    pub(crate) legacy_iptables: bool,
+    /// Whether ufw is switched on.
+    pub(crate) ufw: bool,
+    pub(crate) routes: Vec<Route>,
+    /// This host's own addresses.
+    pub(crate) addresses: Vec<Ipv4Addr>,
+    pub(crate) docker: Known<Docker>,
+    /// `None`: NOMAD_ADDR is not set.
+    pub(crate) nomad: Option<Known<Nomad>>,
+    pub(crate) run_dir: Option<Owned>,
+    /// Whether `steppe-boot.service` is installed.
+    pub(crate) boot_unit: bool,
+}
+
+/// What of Steppe is on a host, as the kernel says it.
+#[derive(Debug, Default)]
+pub(crate) struct Leftovers {
+    /// A table `steppe`.
+    pub(crate) tables: bool,
+    /// The route that refuses virtual IPs.
+    pub(crate) route: bool,
+    /// The listener's address.
+    pub(crate) address: bool,
+    /// Why tables could not be listed.
+    pub(crate) unseen: Option<String>,
+}
+
+/// A chain of nftables.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Chain {
+    /// `ip`, `ip6`, `inet`, …
+    pub(crate) family: &'static str,
+    pub(crate) table: String,
+    pub(crate) name: String,
+    /// `input`, `forward`, …; `None` for a chain that others jump to.
+    pub(crate) hook: Option<&'static str>,
+    /// Whether its policy is to drop.
+    pub(crate) drops: bool,
+}
+
+/// A route of the main table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Route {
+    pub(crate) to: Cidr,
+    /// `None` for a route that refuses.
+    pub(crate) device: Option<String>,
+}
+
+/// What Docker says of itself.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Docker {
+    pub(crate) version: String,
+    /// `info.SecurityOptions`, such as `name=userns`.
+    pub(crate) security: Vec<String>,
+    /// `info.FirewallBackend.Driver`, of Docker 29 and later.
+    pub(crate) firewall: Option<String>,
+}
+
+/// What the Nomad agent of this host says.
+#[derive(Debug, Clone)]
+pub(crate) struct Nomad {
+    pub(crate) version: String,
+    /// Whether this agent is a client.
+    pub(crate) client: bool,
+    /// What the docker plugin lets jobs add, in lower case; `None`: its default.
+    pub(crate) allow_caps: Option<Vec<String>>,
+    pub(crate) volumes: bool,
+    pub(crate) dynamic_ports: RangeInclusive<u16>,
+    pub(crate) acl: Acl,
+}
+
+/// Whether NOMAD_TOKEN can read what control has to read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) enum Acl {
+    /// Everybody may.
+    #[default]
+    Off,
+    /// A management token.
+    Management,
+    /// What the token's policies lack, such as `namespace "*" { policy = "read" }`.
+    Lacks(Vec<&'static str>),
+    /// It could not be asked.
+    Unknown(String),
+}
+
+/// Whose a directory is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Owned {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) mode: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_contain_what_is_in_them() {
+        let cidr = |text: &str| text.parse::<Cidr>().unwrap();
+        assert!(cidr("247.0.0.0/8").contains(cidr("247.1.2.0/24")));
+        assert!(!cidr("247.1.2.0/24").contains(cidr("247.0.0.0/8")));
+        assert!(cidr("0.0.0.0/0").contains(cidr("10.0.0.0/8")));
+        assert!(!cidr("10.0.0.0/8").contains(cidr("11.0.0.1/32")));
+        assert!(Cidr::from_str("10.0.0.0/33").is_err());
+    }
+}

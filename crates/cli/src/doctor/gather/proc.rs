@@ -1,0 +1,102 @@
+//! Files of the kernel and of others, read. Pure.
+
+use std::{net::Ipv4Addr, ops::RangeInclusive};
+
+use crate::doctor::facts::{Cidr, Route};
+
+/// `RTF_REJECT` (linux/route.h).
+const REJECT: u32 = 0x200;
+
+pub(super) fn number(text: &str) -> Option<u64> {
+    text.trim().parse().ok()
+}
+
+/// Two numbers; the kernel's default where there are none.
+pub(super) fn range(text: &str) -> RangeInclusive<u16> {
+    let mut numbers = text.split_whitespace().map_while(|word| word.parse().ok());
+    match (numbers.next(), numbers.next()) {
+        (Some(first), Some(last)) => first..=last,
+        _ => 32_768..=60_999,
+    }
+}
+
+/// Whether a line `NAME=yes` is in a file of shell variables.
+pub(super) fn says_yes(text: &str, name: &str) -> bool {
+    text.lines()
+        .filter_map(|line| line.trim().split_once('='))
+        .any(|(key, value)| key == name && value.trim_matches(['"', '\'', ' ']).eq_ignore_ascii_case("yes"))
+}
+
+/// The module of a line of modules.builtin or modules.dep: `kernel/net/netfilter/nft_ct.ko.xz: …`.
+pub(super) fn module(line: &str) -> Option<String> {
+    let path = line.split(':').next()?;
+    let file = path.rsplit('/').next()?;
+    Some(file.split(".ko").next()?.replace('-', "_"))
+}
+
+/// /proc/net/route: device, destination, gateway, flags, …, mask at 7, all in hexadecimal, addresses in the host's order.
+pub(super) fn routes(text: &str) -> Vec<Route> {
+    let route = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let hex = |index: usize| u32::from_str_radix(words.get(index)?, 16).ok();
+        let prefix = u8::try_from(hex(7)?.count_ones()).ok()?;
+        let to = Cidr { address: Ipv4Addr::from(hex(1)?.to_ne_bytes()), prefix };
+        let refuses = hex(3)? & REJECT != 0;
+        Some(Route { to, device: (!refuses).then(|| words[0].to_owned()) })
+    };
+    text.lines().skip(1).filter_map(route).collect()
+}
+
+/// /proc/net/fib_trie: an address on a line, and below it `/32 host LOCAL` for one of this host's.
+pub(super) fn addresses(text: &str) -> Vec<Ipv4Addr> {
+    let mut found = Vec::new();
+    let mut last = None;
+    for line in text.lines().map(str::trim) {
+        if let Some(address) = line.strip_prefix("|-- ") {
+            last = address.parse().ok();
+        } else if line == "/32 host LOCAL" {
+            found.extend(last.filter(|address: &Ipv4Addr| !address.is_loopback()));
+        }
+    }
+    // Each is in the table `local` and, seen from above, in the one of `main`.
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn routes_are_read() {
+        let text = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n\
+                    eth0\t00000000\t01004D0A\t0003\t0\t0\t0\t00000000\t0\t0\t0\n\
+                    docker0\t000011AC\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0\n\
+                    *\t000000F7\t00000000\t0200\t0\t0\t0\t000000FF\t0\t0\t0\n";
+        let routes = routes(text);
+        assert_eq!(routes.len(), 3);
+        assert_eq!(
+            (routes[1].to.to_string(), routes[1].device.as_deref()),
+            ("172.17.0.0/16".into(), Some("docker0"))
+        );
+        assert_eq!((routes[2].to.to_string(), routes[2].device.as_deref()), ("247.0.0.0/8".into(), None));
+    }
+
+    #[test]
+    fn addresses_are_read() {
+        let text = "Main:\n  +-- 0.0.0.0/0 3 0 4\n     |-- 0.0.0.0\n        /0 universe UNICAST\n\
+                    Local:\n     |-- 10.77.0.0\n        /24 link UNICAST\n     |-- 10.77.0.11\n        /32 host LOCAL\n     \
+                    |-- 127.0.0.1\n        /32 host LOCAL\n     |-- 10.77.0.255\n        /32 link BROADCAST\n";
+        assert_eq!(addresses(text), [Ipv4Addr::new(10, 77, 0, 11)]);
+    }
+
+    #[test]
+    fn small_files_are_read() {
+        assert!(says_yes("# x\nENABLED=yes\n", "ENABLED"));
+        assert!(!says_yes("ENABLED=no\n#ENABLED=yes", "ENABLED"));
+        assert_eq!(range("20000\t30000\n"), 20_000..=30_000);
+        assert_eq!(range(""), 32_768..=60_999);
+        assert_eq!(module("kernel/net/netfilter/nf-tables.ko.xz: kernel/a.ko"), Some("nf_tables".into()));
+    }
+}
