@@ -2,6 +2,7 @@
 //!
 //! [`Session`] is the protocol without a socket; [`SyncServer`] is the shell around it. Agents implement [`Agent`].
 
+mod relief;
 mod server;
 mod session;
 

@@ -25,11 +25,14 @@ use tracing::info;
 use crate::{
     agent::AgentName,
     bridge_ports,
-    config::Config,
+    config::{Config, Switch},
     core::{Core, Wishes},
     observe::{Observation, SourceName},
     plan::{Allocator, Planner, PortChange},
-    push::session::{LinkEvent, Peer, keep_connected},
+    push::{
+        Push,
+        session::{LinkEvent, Peer, keep_connected},
+    },
     service::{Ask, ControlService},
     source_health::SourcesBoard,
     sources::{ConsulSource, DockerSource, Reread, Source},
@@ -73,7 +76,9 @@ fn new_core(config: &Config) -> Core {
         config.consul.as_ref().map(|_| SourceName::Consul),
     ];
     let sources = SourcesBoard::new(on.into_iter().flatten());
-    Core::new(Planner::new(config.node.clone(), allocator), sources, Instant::now())
+    let now = Instant::now();
+    let push = Push::new(flags.takeover == Switch::On, now);
+    Core::new(Planner::new(config.node.clone(), allocator), push, sources, now)
 }
 
 /// Where events come from.

@@ -48,6 +48,10 @@ pub struct Flags {
     #[arg(long, value_enum, default_value = "on", value_name = "ON|OFF", hide_possible_values = true)]
     pub docker: Switch,
 
+    /// Whether the kernel carries new connections while the proxy is away; off, they wait for it
+    #[arg(long, value_enum, default_value = "on", value_name = "ON|OFF", hide_possible_values = true)]
+    pub takeover: Switch,
+
     /// Uid that the proxy runs as
     #[arg(long, default_value_t = PROXY_UID, value_name = "UID")]
     pub proxy_uid: u32,
@@ -186,6 +190,7 @@ mod tests {
             "--listener-ports=9-8",
             "--listener-ports=0-9",
             "--docker=maybe",
+            "--takeover=maybe",
         ] {
             let error = Flags::try_parse_from(["steppe-control", flag]).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{flag}");

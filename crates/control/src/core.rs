@@ -58,15 +58,16 @@ pub struct Core {
     in_force_before: BTreeSet<ServiceName>,
     listed: Option<Instant>,
     retried: Instant,
+    was_taken_over: bool,
 }
 
 impl Core {
-    /// Nothing is known yet.
+    /// Nothing is known yet; what is pushed goes through `push`.
     #[must_use]
-    pub fn new(planner: Planner, sources: SourcesBoard, now: Instant) -> Self {
+    pub fn new(planner: Planner, push: Push, sources: SourcesBoard, now: Instant) -> Self {
         Self {
             planner,
-            push: Push::new(now),
+            push,
             sources,
             started: now,
             requests: BTreeMap::new(),
@@ -74,6 +75,7 @@ impl Core {
             in_force_before: BTreeSet::new(),
             listed: None,
             retried: now,
+            was_taken_over: false,
         }
     }
 
@@ -105,6 +107,10 @@ impl Core {
                     warn!(agent = agent.process().name(), %id, reason, "rejected; it is tried again");
                 }
             }
+            LinkEvent::Draining => {
+                info!(agent = agent.process().name(), "is about to stop");
+                self.push.draining(agent);
+            }
             LinkEvent::Disconnected(why) => {
                 self.requests.remove(&agent);
                 self.push.disconnected(agent, why, now);
@@ -135,7 +141,19 @@ impl Core {
                 }
             }
         }
+        self.tell_of_takeover();
         wishes
+    }
+
+    fn tell_of_takeover(&mut self) {
+        let is_taken_over = self.push.is_taken_over();
+        if is_taken_over != self.was_taken_over {
+            self.was_taken_over = is_taken_over;
+            info!(
+                "new connections go {}",
+                if is_taken_over { "past the proxy" } else { "to the proxy again" }
+            );
+        }
     }
 
     fn may_plan(&self, now: Instant) -> bool {

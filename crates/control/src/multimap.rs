@@ -59,6 +59,11 @@ impl<K: Ord, V: Ord> MultiMap<K, V> {
     pub fn keys(&self) -> impl Iterator<Item = &K> {
         self.0.keys()
     }
+
+    /// The values of all keys: one that has several keys comes several times.
+    pub fn values(&self) -> impl Iterator<Item = &V> {
+        self.0.values().flatten()
+    }
 }
 
 #[cfg(test)]
@@ -74,6 +79,7 @@ mod tests {
         map.remove("b", &1);
         assert!(map.contains_key("a"));
         assert_eq!(map.get("a").collect::<Vec<_>>(), [&2]);
+        assert_eq!(map.values().collect::<Vec<_>>(), [&2]);
         map.remove("a", &2);
         assert_eq!(map.keys().count(), 0);
     }

@@ -5,16 +5,19 @@
 //! * a workload that the netfilter-agent doesn't know is sent together with its grants (see [`hold`]);
 //! * a listener of the proxy is removed when no rule that requires it is in force any more;
 //! * a client of the proxy is removed at once: its right is gone, and its connections shall be cut;
-//! * what the netfilter-agent had in force already when it connected is never held back.
+//! * what the netfilter-agent had in force already when it connected is never held back;
+//! * while the kernel has taken over (see [`takeover`]) nothing leads to the proxy, and no rule waits for it.
 
 mod agent_state;
 mod hold;
 pub mod session;
+mod takeover;
 
 pub use agent_state::{Condition, Link, Settled};
 
 use std::{
     collections::{BTreeMap, HashMap},
+    sync::Arc,
     time::Instant,
 };
 
@@ -22,6 +25,7 @@ use agent_state::AgentState;
 use hold::Holds;
 use steppe_api::v1;
 use steppe_model::{ListenerKey, Resource, ResourceId};
+use takeover::Takeover;
 
 use crate::{agent::AgentName, multimap::MultiMap, plan::Planned};
 
@@ -37,14 +41,16 @@ pub struct Push {
     /// The inverse of `leads_to`.
     led_to_by: MultiMap<ResourceId, ResourceId>,
     holds: Holds,
+    takeover: Takeover,
     /// Whether snapshots may be sent: before that nothing is.
     open: bool,
 }
 
 impl Push {
-    /// Nothing is desired and no agent is connected.
+    /// Nothing is desired and no agent is connected. `takeover`: whether the kernel carries new connections while the proxy
+    /// is away.
     #[must_use]
-    pub fn new(now: Instant) -> Self {
+    pub fn new(takeover: bool, now: Instant) -> Self {
         Self {
             proxy: AgentState::new(now),
             netfilter: AgentState::new(now),
@@ -52,6 +58,7 @@ impl Push {
             leads_to: HashMap::new(),
             led_to_by: MultiMap::default(),
             holds: Holds::default(),
+            takeover: Takeover::new(takeover),
             open: false,
         }
     }
@@ -104,15 +111,22 @@ impl Push {
         if agent == AgentName::NetfilterAgent {
             self.holds.connected();
             for resource in &inventory {
-                self.adopt_lead(resource);
+                self.adopt(resource);
             }
         }
         self.state_mut(agent).connected(inventory, now);
     }
 
     /// A rule of an earlier life of control leads to a listener all the same.
-    fn adopt_lead(&mut self, resource: &Resource) {
-        let Resource::ServicePort(rule) = resource else { return };
+    fn adopt(&mut self, resource: &Resource) {
+        let rule = match resource {
+            Resource::Takeover(_) => {
+                self.takeover.adopt();
+                return self.desire_takeover();
+            }
+            Resource::ServicePort(rule) if rule.listener.is_some() => rule,
+            _ => return,
+        };
         let id = rule.id();
         if !self.leads_to.contains_key(&id) {
             let key = ListenerKey { service: rule.service.clone(), port: rule.port };
@@ -127,15 +141,24 @@ impl Push {
         self.state_mut(agent).disconnected(why, now);
     }
 
+    /// An agent is about to stop. It goes on until it is relieved.
+    pub fn draining(&mut self, agent: AgentName) {
+        self.state_mut(agent).drains();
+    }
+
     /// An agent settled everything up to `version`.
     pub fn acknowledged(&mut self, agent: AgentName, version: u64) {
         for settled in self.state_mut(agent).acknowledged(version) {
             match (agent, settled) {
-                (AgentName::Proxy, Settled::InForce(id)) => {
+                (AgentName::Proxy, Settled::InForce(id) | Settled::Rejected(id)) => {
                     self.netfilter.look_again(self.dependents.get(&id).cloned());
                 }
                 (AgentName::NetfilterAgent, Settled::Gone(id)) => self.leads_nowhere(&id),
-                (AgentName::Proxy, Settled::Gone(_)) | (AgentName::NetfilterAgent, Settled::InForce(_)) => {}
+                (AgentName::NetfilterAgent, Settled::InForce(id)) if id == takeover::id() => {
+                    self.netfilter.look_again(self.dependents.values().cloned());
+                }
+                (AgentName::Proxy, Settled::Gone(_))
+                | (AgentName::NetfilterAgent, Settled::InForce(_) | Settled::Rejected(_)) => {}
             }
         }
     }
@@ -157,23 +180,31 @@ impl Push {
         if !self.open {
             return Vec::new();
         }
+        self.review_takeover();
         match agent {
             AgentName::Proxy => {
+                // What drains takes nothing new; its successor will.
+                let is_draining = self.proxy.is_draining();
+                let may_send =
+                    |planned: &Planned| !is_draining || !matches!(*planned.resource, Resource::Listener(_));
                 let led_to_by = &self.led_to_by;
                 let may_remove = |id: &ResourceId, resource: Option<&Resource>| {
                     matches!(resource, Some(Resource::Client(_))) || !led_to_by.contains_key(id)
                 };
-                let requests = self.proxy.outgoing(now, |_| true, may_remove);
+                let mut requests = self.proxy.outgoing(now, may_send, may_remove);
                 self.proxy.take_dropped();
+                if self.netfilter.is_up() && self.is_taken_over() {
+                    requests.extend(self.proxy.relieve(now));
+                }
                 requests
             }
             AgentName::NetfilterAgent => {
                 self.forget_dropped();
                 self.review_holds(now);
-                let (proxy, holds) = (&self.proxy, &self.holds);
+                let (way, proxy, holds) = (self.way(), &self.proxy, &self.holds);
                 let may_send = |planned: &Planned| {
                     !holds.holds(&planned.resource)
-                        && planned.requires.iter().all(|required| proxy.is_in_force(required))
+                        && (planned.requires.is_empty() || way.is_open(|| takeover::is_led(proxy, planned)))
                 };
                 let requests = self.netfilter.outgoing(now, may_send, |_, _| true);
                 for request in &requests {
@@ -188,17 +219,52 @@ impl Push {
         }
     }
 
+    /// Takes over, or hands back, as the proxy goes or has come.
+    fn review_takeover(&mut self) {
+        let (proxy, netfilter, leads_to) = (&self.proxy, &self.netfilter, &self.leads_to);
+        // What a rule requires may have changed without the rule. One that is not desired any more is on its way out.
+        let is_settled = |(rule, led_to): (&ResourceId, &Vec<ResourceId>)| {
+            let requires = netfilter.desired(rule).map_or(led_to, |planned| &planned.requires);
+            requires.iter().all(|required| takeover::is_settled(proxy, required))
+        };
+        if self.takeover.review(proxy, || leads_to.iter().all(is_settled)) {
+            self.desire_takeover();
+        }
+    }
+
+    fn desire_takeover(&mut self) {
+        let planned = Planned { resource: Arc::new(takeover::resource()), requires: Vec::new() };
+        self.netfilter.desire(takeover::id(), self.takeover.is_wanted().then_some(planned));
+        self.netfilter.look_first(takeover::id());
+    }
+
+    /// Whether new connections take the kernel path.
+    #[must_use]
+    pub fn is_taken_over(&self) -> bool {
+        self.takeover.is_wanted() && self.netfilter.is_in_force(&takeover::id())
+    }
+
+    /// Whether rules that lead to the proxy may be sent.
+    fn way(&self) -> Way {
+        let is_there = self.proxy.is_up() && !self.proxy.is_draining();
+        match self.proxy.link().0 {
+            // From now on they wait for it, so that it can be handed back to.
+            Link::Live if is_there => Way::Led,
+            _ if self.is_taken_over() => Way::Open,
+            _ if is_there => Way::Led,
+            _ => Way::Shut,
+        }
+    }
+
     /// Lets workloads go that need not wait any more: each comes before its grants.
     fn review_holds(&mut self, now: Instant) {
         let (proxy, netfilter) = (&self.proxy, &self.netfilter);
         let is_new =
             |id: &ResourceId| netfilter.is_desired(id) && netfilter.condition(id) == Condition::Waiting;
-        // What the proxy rejects keeps the others from nothing.
+        let way = self.way();
         let is_ready = |id: &ResourceId| {
-            let required = netfilter.desired(id).into_iter().flat_map(|planned| &planned.requires);
-            required
-                .into_iter()
-                .all(|id| proxy.is_in_force(id) || matches!(proxy.condition(id), Condition::Rejected(_)))
+            let required = netfilter.desired(id).map_or(&[][..], |planned| planned.requires.as_slice());
+            required.is_empty() || way.is_open(|| required.iter().all(|id| takeover::is_settled(proxy, id)))
         };
         for workload in self.holds.review(now, is_new, is_ready) {
             self.netfilter.look_again(self.holds.grants(&workload).cloned());
@@ -240,6 +306,9 @@ impl Push {
     /// What a rule still waits for; empty when for nothing.
     #[must_use]
     pub fn waits_for(&self, id: &ResourceId) -> Vec<&ResourceId> {
+        if self.way() == Way::Open {
+            return Vec::new();
+        }
         let required = self.netfilter.desired(id).map_or(&[][..], |planned| planned.requires.as_slice());
         required.iter().filter(|required| !self.proxy.is_in_force(required)).collect()
     }
@@ -248,6 +317,27 @@ impl Push {
     #[must_use]
     pub fn rejections(&self, agent: AgentName) -> &BTreeMap<ResourceId, String> {
         self.state(agent).rejections()
+    }
+}
+
+/// Whether rules that lead to the proxy may be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// Each when what it requires is in force.
+    Led,
+    /// All: nothing takes the way to the proxy.
+    Open,
+    /// None: there is nobody to lead to.
+    Shut,
+}
+
+impl Way {
+    fn is_open(self, is_led: impl FnOnce() -> bool) -> bool {
+        match self {
+            Self::Led => is_led(),
+            Self::Open => true,
+            Self::Shut => false,
+        }
     }
 }
 

@@ -16,6 +16,7 @@ use tracing::{info, warn};
 
 use super::{
     Agent, Change, Rejection, Session,
+    relief::Relief,
     session::{ProtocolError, Step},
 };
 use crate::{
@@ -41,14 +42,8 @@ pub struct SyncServer<A> {
     control_uid: u32,
     /// The number of the stream that counts; it grows with each new one.
     current: watch::Sender<u64>,
-    progress: Arc<Progress>,
-}
-
-#[derive(Debug, Default)]
-struct Progress {
-    in_force: AtomicU64,
-    /// The number of the stream that is open; 0 for none.
-    open: AtomicU64,
+    in_force: Arc<AtomicU64>,
+    relief: Arc<Relief>,
 }
 
 impl<A: Agent> SyncServer<A> {
@@ -58,7 +53,8 @@ impl<A: Agent> SyncServer<A> {
             agent: Arc::new(Mutex::new(agent)),
             control_uid,
             current: watch::Sender::new(0),
-            progress: Arc::default(),
+            in_force: Arc::default(),
+            relief: Arc::default(),
         }
     }
 
@@ -68,9 +64,17 @@ impl<A: Agent> SyncServer<A> {
         v1::About {
             version: version.into(),
             uptime_seconds: uptime.as_secs(),
-            in_force_version: self.progress.in_force.load(Ordering::Relaxed),
-            synced: self.progress.open.load(Ordering::Relaxed) != 0,
+            in_force_version: self.in_force.load(Ordering::Relaxed),
+            synced: self.relief.is_open(),
         }
+    }
+
+    /// From its first poll on, tells control on the open stream, and on one that opens meanwhile, that the agent is about to
+    /// stop. Ends with `true` when control says that nothing new leads to the agent any more, and with `false` when no stream
+    /// is open. Without an answer it does not end: the caller puts the time limit.
+    pub fn drain(&self) -> impl Future<Output = bool> + use<A> {
+        let relief = self.relief.clone();
+        async move { relief.ask().await }
     }
 
     /// Handles the `Sync` call of the agent's gRPC service.
@@ -90,7 +94,9 @@ impl<A: Agent> SyncServer<A> {
             requests: request.into_inner(),
             responses,
             agent: self.agent.clone(),
-            progress: self.progress.clone(),
+            in_force: self.in_force.clone(),
+            relief: self.relief.clone(),
+            has_asked: false,
             number,
             current: self.current.subscribe(),
             session: Session::default(),
@@ -105,7 +111,10 @@ struct Conversation<A> {
     requests: Streaming<v1::SyncRequest>,
     responses: mpsc::Sender<Result<v1::SyncResponse, Status>>,
     agent: Arc<Mutex<A>>,
-    progress: Arc<Progress>,
+    in_force: Arc<AtomicU64>,
+    relief: Arc<Relief>,
+    /// Whether control was told on this stream that the agent is about to stop.
+    has_asked: bool,
     number: u64,
     current: watch::Receiver<u64>,
     session: Session,
@@ -114,14 +123,23 @@ struct Conversation<A> {
 /// Why a conversation ended without an error: control went away.
 struct Gone;
 
+/// What a stream goes on with.
+enum Next {
+    /// These have arrived.
+    Requests(Vec<v1::SyncRequest>),
+    /// The agent wants to stop.
+    Drain,
+    /// control went away.
+    End,
+}
+
 impl<A: Agent> Conversation<A> {
     async fn run(mut self) {
         info!(stream = self.number, "control connected");
-        self.progress.open.store(self.number, Ordering::Relaxed);
-        self.progress.in_force.store(0, Ordering::Relaxed);
+        self.relief.opened(self.number);
+        self.in_force.store(0, Ordering::Relaxed);
         let ended = self.converse().await;
-        // A newer stream may have stored its own number meanwhile.
-        let _ = self.progress.open.compare_exchange(self.number, 0, Ordering::Relaxed, Ordering::Relaxed);
+        self.relief.closed(self.number);
         match ended {
             Ok(Gone) => info!(stream = self.number, "control disconnected: what is in force stays"),
             Err(status) => {
@@ -137,9 +155,16 @@ impl<A: Agent> Conversation<A> {
             return Ok(Gone);
         }
         loop {
-            let Some(batch) = self.next_batch().await? else { return Ok(Gone) };
-            if self.settle(batch).await?.is_err() {
-                return Ok(Gone);
+            let went_on = match self.next().await? {
+                Next::Requests(batch) => self.settle(batch).await?,
+                Next::Drain => {
+                    self.has_asked = true;
+                    self.respond(Message::Draining(v1::Draining {})).await
+                }
+                Next::End => Err(Gone),
+            };
+            if let Err(gone) = went_on {
+                return Ok(gone);
             }
         }
     }
@@ -153,16 +178,17 @@ impl<A: Agent> Conversation<A> {
         self.respond(Message::InventoryEnd(v1::InventoryEnd {})).await
     }
 
-    /// Waits for a request, and takes with it all that have arrived.
-    async fn next_batch(&mut self) -> Result<Option<Vec<v1::SyncRequest>>, Status> {
+    /// Waits for a request, and takes with it all that have arrived; or for the agent's wish to stop, which comes first.
+    async fn next(&mut self) -> Result<Next, Status> {
         let number = self.number;
         let displaced = self.current.wait_for(|current| *current != number);
         let first = tokio::select! {
             biased;
             _ = displaced => return Err(Status::aborted("a newer Sync stream took the place of this one")),
+            () = self.relief.asked(), if !self.has_asked => return Ok(Next::Drain),
             request = self.requests.message() => request?,
         };
-        let Some(first) = first else { return Ok(None) };
+        let Some(first) = first else { return Ok(Next::End) };
         let mut batch = vec![first];
         while batch.len() < BATCH {
             match self.requests.next().now_or_never() {
@@ -170,7 +196,7 @@ impl<A: Agent> Conversation<A> {
                 Some(None) | None => break,
             }
         }
-        Ok(Some(batch))
+        Ok(Next::Requests(batch))
     }
 
     /// Puts a batch in force, tells what was rejected, and acknowledges.
@@ -187,6 +213,12 @@ impl<A: Agent> Conversation<A> {
                 Step::Nothing => {}
                 Step::Apply(change) => changes.push(change),
                 Step::Reject(rejection) => rejected.push(rejection),
+                Step::Relieved if self.has_asked => {
+                    info!("nothing new leads here any more");
+                    self.relief.give();
+                }
+                // Nobody asked: a later wish to stop must not take this for the answer.
+                Step::Relieved => {}
                 Step::Prune => {
                     rejected.extend(agent.apply(std::mem::take(&mut changes)).await);
                     let in_force = agent.inventory().into_iter().map(|resource| resource.id());
@@ -199,7 +231,7 @@ impl<A: Agent> Conversation<A> {
         }
         drop(agent);
         let version = self.session.version();
-        self.progress.in_force.store(version, Ordering::Relaxed);
+        self.in_force.store(version, Ordering::Relaxed);
         for Rejection { id, reason } in rejected {
             warn!(%id, reason, "rejected");
             let reject = v1::Reject { version, id: id.to_string(), reason };

@@ -27,6 +27,8 @@ pub enum Step {
     Reject(Rejection),
     /// The snapshot is complete: whatever else is in force goes (see [`Session::leftovers`]).
     Prune,
+    /// Nothing new leads to the agent any more.
+    Relieved,
 }
 
 /// Where a stream is: its last version, and what its snapshot has named so far.
@@ -89,6 +91,7 @@ impl Session {
                 }
                 Ok(Step::Apply(Change::Remove(id)))
             }
+            (Some(Message::Relieved(_)), _) => Ok(Step::Relieved),
             (None, _) => fail("its message is missing or not known to this version"),
         }
     }

@@ -21,7 +21,8 @@ impl Bench {
     fn new(sources: impl IntoIterator<Item = SourceName>) -> Self {
         let allocator = Allocator::new("247.0.0.0/8".parse().unwrap(), LISTENER_IP.into(), 10_000..=19_999);
         let now = Instant::now();
-        let core = Core::new(Planner::new("n1".into(), allocator), SourcesBoard::new(sources), now);
+        let planner = Planner::new("n1".into(), allocator);
+        let core = Core::new(planner, Push::new(true, now), SourcesBoard::new(sources), now);
         Self { core, now, sent: BTreeMap::new() }
     }
 
@@ -59,7 +60,7 @@ impl Bench {
             match request.message.unwrap() {
                 Message::SnapshotEnd(_) => is_snapshot = true,
                 Message::Upsert(resource) => ids.push(resource.id),
-                Message::SnapshotBegin(_) | Message::Remove(_) => {}
+                Message::SnapshotBegin(_) | Message::Remove(_) | Message::Relieved(_) => {}
             }
         }
         (ids, is_snapshot)
@@ -250,4 +251,37 @@ fn what_is_in_force_is_not_taken_away_because_bridge_ports_are_known_later_than_
     bench.observe(Observation::Container(container("web:80")));
     let (ids, is_snapshot) = bench.sent(AgentName::NetfilterAgent);
     assert!(is_snapshot && ids.iter().any(|id| id.contains('>')), "{ids:?}");
+}
+
+#[test]
+fn the_kernel_takes_over_as_soon_as_the_proxy_goes_and_a_proxy_that_drains_is_told() {
+    let mut bench = Bench::new([SourceName::Docker]);
+    bench.list_ports();
+    AgentName::ALL.into_iter().for_each(|agent| bench.connect(agent, Vec::new()));
+    bench.observe(Observation::Containers(Vec::new()));
+    bench.observe(Observation::Live(SourceName::Docker));
+    AgentName::ALL.into_iter().for_each(|agent| {
+        assert_eq!(bench.sent(agent), (vec![], true));
+        bench.core.link_changed(agent, LinkEvent::Acknowledged(u64::MAX), bench.now);
+    });
+
+    bench.core.link_changed(AgentName::Proxy, LinkEvent::Draining, bench.now);
+    bench.core.settle(bench.now);
+    assert_eq!(bench.sent(AgentName::NetfilterAgent).0, ["takeover"]);
+    bench.core.link_changed(AgentName::NetfilterAgent, LinkEvent::Acknowledged(u64::MAX), bench.now);
+    bench.core.settle(bench.now);
+    let told = bench.sent.get_mut(&AgentName::Proxy).unwrap().try_recv().unwrap();
+    assert!(matches!(told.message, Some(Message::Relieved(_))), "{told:?}");
+
+    // Its successor comes, and dies.
+    bench.core.link_changed(AgentName::Proxy, LinkEvent::Disconnected("gone".into()), bench.now);
+    bench.connect(AgentName::Proxy, Vec::new());
+    bench.core.settle(bench.now);
+    bench.core.link_changed(AgentName::Proxy, LinkEvent::Acknowledged(u64::MAX), bench.now);
+    bench.core.settle(bench.now);
+    assert!(!bench.core.push.is_taken_over());
+    bench.core.link_changed(AgentName::NetfilterAgent, LinkEvent::Acknowledged(u64::MAX), bench.now);
+    bench.core.link_changed(AgentName::Proxy, LinkEvent::Disconnected("gone".into()), bench.now);
+    bench.core.settle(bench.now);
+    assert_eq!(bench.sent(AgentName::NetfilterAgent).0, ["takeover"]);
 }

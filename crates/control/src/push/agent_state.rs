@@ -1,5 +1,7 @@
 //! One agent: what it should have, and what it has.
 
+mod snapshot;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::Arc,
@@ -42,6 +44,8 @@ pub enum Settled {
     InForce(ResourceId),
     /// The resource is no more.
     Gone(ResourceId),
+    /// The agent rejected the resource, or its removal.
+    Rejected(ResourceId),
 }
 
 /// What we believe the agent has under an id.
@@ -77,6 +81,10 @@ pub struct AgentState {
     is_due: BTreeSet<ResourceId>,
     link: Link,
     since: Instant,
+    /// It said on this stream that it is about to stop.
+    draining: bool,
+    /// It was told that nothing new leads to it.
+    relieved: bool,
     /// Whether the snapshot was sent on this stream, and the version that ended it.
     snapshot_end: Option<u64>,
     sent: u64,
@@ -96,6 +104,8 @@ impl AgentState {
             is_due: BTreeSet::new(),
             link: Link::Down("not connected yet".into()),
             since: now,
+            draining: false,
+            relieved: false,
             snapshot_end: None,
             sent: 0,
             acknowledged: 0,
@@ -108,6 +118,17 @@ impl AgentState {
     #[must_use]
     pub fn link(&self) -> (&Link, Instant) {
         (&self.link, self.since)
+    }
+
+    /// Whether it can be told anything.
+    pub(super) fn is_up(&self) -> bool {
+        !matches!(self.link, Link::Down(_))
+    }
+
+    /// Whether it is about to stop.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining
     }
 
     /// The last version sent, and the last one acknowledged.
@@ -198,6 +219,7 @@ impl AgentState {
         self.rejections.clear();
         self.link = Link::Syncing;
         self.since = now;
+        (self.draining, self.relieved) = (false, false);
         self.snapshot_end = None;
         (self.sent, self.acknowledged) = (0, 0);
         self.unsettled.clear();
@@ -208,12 +230,27 @@ impl AgentState {
             self.since = now;
         }
         self.link = Link::Down(why);
+        (self.draining, self.relieved) = (false, false);
         self.unsettled.clear();
+    }
+
+    /// It is about to stop.
+    pub(super) fn drains(&mut self) {
+        self.draining = self.is_up();
+    }
+
+    /// Tells it, once, that nothing new leads to it.
+    pub(super) fn relieve(&mut self, now: Instant) -> Option<v1::SyncRequest> {
+        let is_due = self.draining && !self.relieved && self.snapshot_end.is_some();
+        is_due.then(|| {
+            self.relieved = true;
+            self.request(Message::Relieved(v1::Relieved {}), None, now)
+        })
     }
 
     pub(super) fn acknowledged(&mut self, version: u64) -> Vec<Settled> {
         let mut settled = Vec::new();
-        if matches!(self.link, Link::Down(_)) {
+        if !self.is_up() {
             return settled;
         }
         self.acknowledged = self.acknowledged.max(version);
@@ -224,6 +261,7 @@ impl AgentState {
             let Some(held) = self.held.get_mut(&id).filter(|held| held.version == at) else { continue };
             held.settled = true;
             if held.is_rejected {
+                settled.push(Settled::Rejected(id));
                 continue;
             }
             self.rejections.remove(&id);
@@ -270,7 +308,7 @@ impl AgentState {
         may_send: impl Fn(&Planned) -> bool,
         may_remove: impl Fn(&ResourceId, Option<&Resource>) -> bool,
     ) -> Vec<v1::SyncRequest> {
-        if matches!(self.link, Link::Down(_)) {
+        if !self.is_up() {
             return Vec::new();
         }
         let mut requests = Vec::new();
@@ -286,53 +324,6 @@ impl AgentState {
             }
         }
         requests
-    }
-
-    /// Everything that is desired and may be sent. What is in force and must stay for now, because what shall take its place
-    /// may not be sent yet or because something leads to it, is named as it is.
-    fn snapshot(
-        &mut self,
-        now: Instant,
-        may_send: impl Fn(&Planned) -> bool,
-        may_remove: impl Fn(&ResourceId, Option<&Resource>) -> bool,
-        requests: &mut Vec<v1::SyncRequest>,
-    ) {
-        let begin = Message::SnapshotBegin(v1::SnapshotBegin { epoch: std::process::id().into() });
-        requests.push(self.request(begin, None, now));
-        let mut named = Vec::new();
-        let mut later = Vec::new();
-        for (id, planned) in &self.desired {
-            match self.held.get(id) {
-                Some(held) if held.resource != planned.resource && !may_send(planned) => {
-                    named.push(held.resource.clone());
-                    later.push(id.clone());
-                }
-                None if !may_send(planned) => later.push(id.clone()),
-                Some(_) | None => named.push(planned.resource.clone()),
-            }
-        }
-        let mut gone = Vec::new();
-        for (id, held) in self.held.iter().filter(|(id, _)| !self.desired.contains_key(*id)) {
-            if may_remove(id, Some(&held.resource)) {
-                gone.push(id.clone());
-            } else {
-                named.push(held.resource.clone());
-            }
-        }
-        named.sort_by_cached_key(|resource| (rank(resource), resource.id()));
-        for resource in named {
-            let id = resource.id();
-            let message = self.upsert(&id, resource);
-            requests.push(self.request(message, Some(id), now));
-        }
-        self.look_again(later);
-        let end = self.request(Message::SnapshotEnd(v1::SnapshotEnd {}), None, now);
-        self.snapshot_end = Some(end.version);
-        for id in gone {
-            self.removal(&id, end.version);
-            self.unsettled.push_back((end.version, Some(id), now));
-        }
-        requests.push(end);
     }
 
     /// What to send about one resource, if anything.
@@ -392,14 +383,5 @@ impl AgentState {
         self.sent += 1;
         self.unsettled.push_back((self.sent, id, now));
         v1::SyncRequest { version: self.sent, message: Some(message) }
-    }
-}
-
-/// The order in a snapshot: what others refer to comes first.
-fn rank(resource: &Resource) -> u8 {
-    match resource {
-        Resource::Listener(_) | Resource::Workload(_) | Resource::VirtualIp(_) | Resource::Takeover(_) => 0,
-        Resource::Client(_) | Resource::ServicePort(_) => 1,
-        Resource::Grant(_) => 2,
     }
 }

@@ -54,6 +54,8 @@ pub enum LinkEvent {
         /// Why.
         reason: String,
     },
+    /// It is about to stop, and goes on until it is relieved.
+    Draining,
     /// The stream ended, or could not be opened.
     Disconnected(String),
 }
@@ -115,6 +117,7 @@ async fn converse(
             Some(Message::Reject(v1::Reject { version, id, reason })) => {
                 LinkEvent::Rejected { version, id: ResourceId::new(&id), reason }
             }
+            Some(Message::Draining(_)) => LinkEvent::Draining,
             // A later version of the agent may say more than this one understands.
             Some(Message::Inventory(_) | Message::InventoryEnd(_)) | None => continue,
         };
@@ -152,7 +155,8 @@ async fn read_inventory(responses: &mut Streaming<v1::SyncResponse>) -> Result<V
                 }
             }
             Some(Message::InventoryEnd(_)) => return Ok(inventory),
-            Some(Message::Ack(_) | Message::Reject(_)) | None => {}
+            // An agent says that it drains after its inventory.
+            Some(Message::Ack(_) | Message::Reject(_) | Message::Draining(_)) | None => {}
         }
     }
 }

@@ -56,6 +56,15 @@ fn nonsense_is_rejected_by_id_and_its_former_content_stays() {
 }
 
 #[test]
+fn relief_is_passed_on_and_counts_as_a_request() {
+    let mut session = Session::default();
+    feed(&mut session, begin()).unwrap();
+    feed(&mut session, end()).unwrap();
+    assert_eq!(feed(&mut session, Message::Relieved(v1::Relieved {})).unwrap(), Step::Relieved);
+    assert_eq!(session.version(), 3);
+}
+
+#[test]
 fn a_breach_of_the_protocol_ends_the_stream() {
     let upsert = || Message::Upsert((&client(1)).into());
     let mut session = Session::default();

@@ -6,6 +6,7 @@ use super::*;
 use crate::{
     observe::{Alloc, AllocNetwork, Attachment, Container, Health, Life, Observation, SourceName},
     plan::{Allocator, Planner},
+    push::Push,
     source_health::SourcesBoard,
 };
 
@@ -34,8 +35,12 @@ fn core(containers: Vec<Container>) -> Core {
     let allocator =
         Allocator::new("247.0.0.0/8".parse().unwrap(), [169, 254, 77, 54].into(), 10_000..=19_999);
     let now = Instant::now();
-    let mut core =
-        Core::new(Planner::new("n1".into(), allocator), SourcesBoard::new([SourceName::Docker]), now);
+    let mut core = Core::new(
+        Planner::new("n1".into(), allocator),
+        Push::new(true, now),
+        SourcesBoard::new([SourceName::Docker]),
+        now,
+    );
     core.observed(Observation::Containers(containers), now);
     // By then no agent is waited for.
     core.settle(now + std::time::Duration::from_secs(60));
