@@ -14,8 +14,7 @@ pub(super) fn judge(wanted: &Wanted, facts: &Facts) -> Vec<Finding> {
     let nomad = match &facts.nomad {
         None => return Vec::new(),
         Some(Err(why)) => {
-            let fix =
-                "NOMAD_ADDR, NOMAD_TOKEN and NOMAD_CACERT are those of the nodes' own agent; is it running?";
+            let fix = "set NOMAD_ADDR, NOMAD_CACERT and NOMAD_TOKEN as for `nomad` on this host (deploy/nomad/policy.hcl is enough)";
             return vec![Finding::unknown(ABOUT, why, fix)];
         }
         Some(Ok(nomad)) => nomad,
