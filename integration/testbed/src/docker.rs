@@ -18,6 +18,8 @@ use std::time::Duration;
 pub(crate) const SOCKET: &str = "/run/docker.sock";
 /// Its data are in the host's own memory and go with the host.
 const DATA_ROOT: &str = "/run/docker-data";
+/// `CMD ["probe", "wait"]`: what a container does whose creator names no command.
+const COMMAND: &str = "CMD%20%5B%22probe%22%2C%22wait%22%5D";
 /// The daemon takes 0.4 s on an idle machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -66,7 +68,7 @@ impl Docker {
 
     /// Makes the one image, `steppe-probe`.
     pub(crate) fn load_image(&self) {
-        let path = format!("/images/create?fromSrc=-&repo={}&tag=latest", image::NAME);
+        let path = format!("/images/create?fromSrc=-&repo={}&tag=latest&changes={COMMAND}", image::NAME);
         let answer = self.api.0.enter(|| {
             http::request(http::unix(Path::new(SOCKET))?, "POST", &path, "application/x-tar", image::tar())?
                 .text()

@@ -20,6 +20,23 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Where Debian puts what Nomad's bridge mode needs.
 const CNI: &str = "/usr/lib/cni";
 
+/// What CNI's plugins keep goes with the host; and Nomad before 1.8 takes a kernel for one that can make bridges only if a list of
+/// modules says so, which a kernel without modules has not.
+const PREPARE: &str = r#"
+set -e
+over() { # over DIR: what is written there from now on is this host's own
+    mkdir -p "/run/over$1/upper" "/run/over$1/work"
+    mount -t overlay -o "lowerdir=$1,upperdir=/run/over$1/upper,workdir=/run/over$1/work" overlay "$1"
+}
+if [ ! -e /run/over ]; then
+    over /var/lib
+    over /usr/lib
+    modules=/usr/lib/modules/$(uname -r)
+    mkdir -p "$modules"
+    echo kernel/net/bridge/bridge.ko >>"$modules/modules.builtin"
+fi
+"#;
+
 /// See the module's head.
 #[derive(Debug)]
 pub struct Nomad {
@@ -41,7 +58,9 @@ impl Nomad {
 
     /// Starts the agent and waits until its node is ready.
     pub(crate) fn start(&self) {
-        assert!(std::path::Path::new(CNI).exists(), "{CNI} is missing: install containernetworking-plugins");
+        let needs = "run `make install-needs` with the argument `nomad`";
+        assert!(std::path::Path::new(CNI).exists(), "{CNI} is missing: {needs}");
+        output::sh(&self.namespaces, PREPARE).ok();
         self.namespaces
             .enter(|| std::fs::write("/run/nomad.hcl", &self.config))
             .expect("a host's /run can be written");
