@@ -1,6 +1,7 @@
 //! The planner: what is known, what was planned from it, and what has to be looked at again.
 
 mod compose;
+mod learn;
 
 pub use compose::workload_id;
 
@@ -14,18 +15,13 @@ use std::{
 use steppe_model::{ListenerKey, Mac, Resource, ResourceId, ServiceKey, ServiceName, VirtualPort};
 
 use super::{
-    Allocator, BridgePort, Ignored, NoPort, PortChange, Provider, Workload,
-    allocs::{Allocs, as_container},
-    locate::{Index, Local},
-    names::NamesByAddress,
-    ports::Ports,
-    service::Routing,
-    workload::{alloc_of, connect_to_tags, registered_alloc},
+    Allocator, BridgePort, Ignored, NoPort, Provider, Workload, allocs::Allocs, locate::Index,
+    names::NamesByAddress, ports::Ports, service::Routing, workload::connect_to_tags,
 };
 use crate::{
     agent::AgentName,
     multimap::MultiMap,
-    observe::{Alloc, Attachment, Container, Instance, Observation, SourceName},
+    observe::{Alloc, Attachment, Instance, SourceName},
 };
 
 /// A resource, and what must be in force on the proxy before it.
@@ -189,43 +185,6 @@ impl Planner {
         );
     }
 
-    /// Takes in what a source tells.
-    pub fn observe(&mut self, observation: Observation) {
-        match observation {
-            Observation::Containers(containers) => {
-                let listed: BTreeSet<_> = containers.iter().map(|container| container.id.clone()).collect();
-                // Docker says nothing of allocations.
-                let is_gone = |id: &Arc<str>| !listed.contains(id) && self.allocs.own(id).is_none();
-                let gone: Vec<_> = self.workloads.keys().filter(|id| is_gone(id)).cloned().collect();
-                gone.iter().for_each(|id| self.forget(id));
-                containers.into_iter().for_each(|container| self.learn(container));
-            }
-            Observation::Container(container) => self.learn(container),
-            Observation::ContainerGone(id) => self.forget(&id),
-            Observation::Registrations { node, instances } => self.register(node, instances),
-            Observation::Instances(source, name, instances) if self.consumers.contains_key(&name) => {
-                self.list(name, source, instances);
-            }
-            // An answer that was under way when the last consumer went.
-            Observation::Instances(..) => {}
-            Observation::Allocs(allocs) => self.list_allocs(allocs),
-            Observation::AllocElsewhere(id, elsewhere) => {
-                self.dirty_names.extend(self.allocs.names(&id).cloned());
-                self.allocs.learn(id, elsewhere);
-            }
-            Observation::Live(_) | Observation::Failed(..) => {}
-        }
-    }
-
-    /// Takes in what the netfilter-agent tells of bridge ports, and returns how many changes were taken in so far.
-    pub fn observe_port(&mut self, change: PortChange) -> u64 {
-        let touched = self.ports.apply(change);
-        let by_mac = touched.macs.into_iter().flat_map(|mac| self.index.of_mac(mac));
-        let by_ip = touched.ips.into_iter().flat_map(|ip| self.index.of_ip(ip));
-        self.dirty_workloads.extend(by_mac.chain(by_ip).cloned());
-        self.ports.changes()
-    }
-
     /// Whether the bridge ports have been listed.
     #[must_use]
     pub fn knows_ports(&self) -> bool {
@@ -237,174 +196,6 @@ impl Planner {
     #[must_use]
     pub fn has_unproven(&self) -> bool {
         self.attached.values().flatten().any(|attached| attached.port == Err(NoPort::Unproven))
-    }
-
-    fn learn(&mut self, container: Container) {
-        let id = container.id.clone();
-        let is_bound = self.attached.get(&id).is_some_and(|all| all.iter().all(|one| one.port.is_ok()));
-        if let Some(known) = self.workloads.get_mut(&id).filter(|_| is_bound)
-            && known.container.same_facts(&container)
-        {
-            known.container.ports_known = container.ports_known;
-            return;
-        }
-        let unchanged_subnets = match self.workloads.get(&id) {
-            Some(Workload { container: known, .. })
-                if known.same_place(&container) && alloc_of(known) == alloc_of(&container) =>
-            {
-                true
-            }
-            Some(_) => {
-                let gone = self.unplace(&id);
-                !(self.place(&container) || gone)
-            }
-            None => !self.place(&container),
-        };
-        if !unchanged_subnets {
-            self.dirty_names.extend(self.instances.keys().cloned());
-        }
-        // What it asks for is found out when the plan is made.
-        let workload = match self.workloads.remove(&id) {
-            Some(known) => Workload { container, ..known },
-            None => Workload::bare(container),
-        };
-        self.workloads.insert(id.clone(), workload);
-        self.dirty_workloads.insert(id);
-    }
-
-    fn forget(&mut self, id: &Arc<str>) {
-        if self.workloads.contains_key(id) {
-            if self.unplace(id) {
-                self.dirty_names.extend(self.instances.keys().cloned());
-            }
-            self.dirty_workloads.insert(id.clone());
-            if let Some(workload) = self.workloads.remove(id) {
-                self.index_asked(&workload, false);
-            }
-        }
-    }
-
-    fn place(&mut self, container: &Container) -> bool {
-        self.touch_names_at(container);
-        self.index.add(container)
-    }
-
-    fn unplace(&mut self, id: &Arc<str>) -> bool {
-        let Some(container) = self.workloads.get(id).map(|workload| workload.container.clone()) else {
-            return false;
-        };
-        self.touch_names_at(&container);
-        self.index.remove(&container)
-    }
-
-    /// The services that may have an instance in this container.
-    fn touch_names_at(&mut self, container: &Container) {
-        self.dirty_names.extend(self.names_by_address.of(container).cloned());
-        if let Some(alloc) = alloc_of(container) {
-            self.dirty_names.extend(self.allocs.names(alloc).cloned());
-        }
-    }
-
-    fn list_allocs(&mut self, allocs: Vec<Arc<Alloc>>) {
-        if !self.allocs.are_listed() {
-            // From now on it counts what Nomad says of them.
-            self.dirty_names.extend(self.allocs.all_names());
-        }
-        self.are_allocs_dirty = true;
-        for id in self.allocs.list(allocs) {
-            self.dirty_workloads.extend(self.index.of_alloc(&id).cloned());
-            self.dirty_names.extend(self.allocs.names(&id).cloned());
-            match self.allocs.own(&id).and_then(|alloc| as_container(alloc)) {
-                Some(container) => self.learn(container),
-                None => self.forget(&id),
-            }
-        }
-    }
-
-    /// Adds or removes what a workload asks for and offers.
-    fn index_asked(&mut self, workload: &Workload, present: bool) {
-        let id = &workload.container.id;
-        let names = workload.names().into_iter().map(|name| (name, true));
-        let offer = workload.offer.iter().map(|offer| (offer.name.clone(), false));
-        for (name, asks) in names.chain(offer) {
-            if asks {
-                let wanted = self.consumers.contains_key(&name);
-                self.wanted_before.entry(name.clone()).or_insert(wanted);
-            }
-            let map = if asks { &mut self.consumers } else { &mut self.offers };
-            if present {
-                map.insert(name.clone(), id.clone());
-            } else {
-                map.remove(&name, id);
-            }
-            self.dirty_names.insert(name);
-        }
-    }
-
-    fn register(&mut self, node: Arc<str>, instances: Vec<Instance>) {
-        if self.node != node {
-            self.node = node;
-            self.names_by_address = NamesByAddress::default();
-            for (name, instances) in &self.instances {
-                self.names_by_address.add(name, instances.values().flatten(), &self.node);
-            }
-            self.dirty_names.extend(self.consumers.keys().cloned());
-        }
-        let asking: Vec<_> =
-            instances.into_iter().filter(|instance| connect_to_tags(instance).next().is_some()).collect();
-        let old = std::mem::replace(&mut self.asking, asking);
-        let changed = (old.iter().filter(|instance| !self.asking.contains(instance)))
-            .chain(self.asking.iter().filter(|instance| !old.contains(instance)));
-        let touched: BTreeSet<_> = changed.flat_map(|instance| self.containers_of(instance)).collect();
-        self.dirty_workloads.extend(touched);
-    }
-
-    /// The containers that a registration of this node speaks for.
-    fn containers_of(&self, instance: &Instance) -> Vec<Arc<str>> {
-        if let Some(alloc) = registered_alloc(instance) {
-            // An allocation with an address of its own speaks for its containers, which have none.
-            return match self.workloads.contains_key(alloc) {
-                true => vec![alloc.into()],
-                false => self.index.of_alloc(alloc).cloned().collect(),
-            };
-        }
-        let text = if instance.address.is_empty() { &instance.node_address } else { &instance.address };
-        let Ok(ip) = text.parse() else { return Vec::new() };
-        let found = self.local().container_at(SocketAddrV4::new(ip, instance.port), instance);
-        found.map(|(container, _)| container.id.clone()).into_iter().collect()
-    }
-
-    fn local(&self) -> Local<'_> {
-        Local { node: &self.node, workloads: &self.workloads, index: &self.index, allocs: &self.allocs }
-    }
-
-    fn list(&mut self, name: ServiceName, source: SourceName, instances: Vec<Instance>) {
-        self.replace_instances(name, |known| {
-            known.insert(source, instances);
-        });
-    }
-
-    fn replace_instances(
-        &mut self,
-        name: ServiceName,
-        change: impl FnOnce(&mut BTreeMap<SourceName, Vec<Instance>>),
-    ) {
-        let mut known = self.instances.remove(&name).unwrap_or_default();
-        let before = allocs_of(&known);
-        self.names_by_address.remove(&name, known.values().flatten(), &self.node);
-        change(&mut known);
-        self.names_by_address.add(&name, known.values().flatten(), &self.node);
-        self.allocs.replace(&name, &before, &allocs_of(&known));
-        self.are_allocs_dirty = true;
-        if !known.is_empty() {
-            self.instances.insert(name.clone(), known);
-        }
-        self.dirty_names.insert(name);
-    }
-
-    /// What the catalogues have of a service.
-    fn instances_of(&self, name: &ServiceName) -> impl Iterator<Item = &Instance> {
-        self.instances.get(name).into_iter().flat_map(|known| known.values().flatten())
     }
 
     /// The names of the services that this host's workloads ask for.
@@ -496,11 +287,6 @@ impl Planner {
         }
         delta
     }
-}
-
-/// The allocations that instances belong to.
-fn allocs_of(instances: &BTreeMap<SourceName, Vec<Instance>>) -> BTreeSet<Arc<str>> {
-    instances.values().flatten().filter_map(registered_alloc).map(Into::into).collect()
 }
 
 #[cfg(test)]

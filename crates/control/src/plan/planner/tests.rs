@@ -2,8 +2,12 @@ use steppe_model::{Mac, Protocol};
 
 use super::*;
 use crate::{
-    observe::{Health, PublishedPort, SourceName},
-    plan::{workload::ALLOC_LABEL, workload_id},
+    observe::{Container, Health, Observation, PublishedPort, SourceName},
+    plan::{
+        PortChange,
+        workload::{ALLOC_LABEL, registered_alloc},
+        workload_id,
+    },
 };
 
 mod nomad;
