@@ -39,7 +39,7 @@ impl<'a> Places<'a> {
         register(a, "near", &a.docker.run(Run::serve("near-1", 80)));
         register(a, "across", &a.docker.run(Run::serve("across-1", 80).network("other")));
         let api = a.docker.run(Run::serve("api", 80));
-        register(a, "mirror", &api);
+        a.consul.register(&Service::new("mirror").at(api.address(), 80));
         let tag = format!("connect_to={}", SERVICES.map(|name| format!("{name}:80")).join(","));
         a.consul.register(&Service::new("api").at(api.address(), 1).tag(&tag));
         let targets: Vec<_> = SERVICES.iter().map(|name| vip(a, name, 80)).collect();
