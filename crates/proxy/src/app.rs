@@ -1,26 +1,26 @@
 //! The wiring: starts everything, waits, drains.
 
-use std::{future::pending, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 
 use anyhow::Context as _;
-use futures::future::join_all;
 use steppe_api::{serve::serve, sync::SyncServer, uds, v1::proxy_server::ProxyServer};
 use steppe_daemon::{Process, shutdown_signal};
 use tokio::{
-    sync::{mpsc::UnboundedReceiver, oneshot},
-    time::{MissedTickBehavior, interval, timeout},
+    sync::oneshot,
+    time::{MissedTickBehavior, interval},
 };
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::{
     ProxyError,
     agent::{ProxyAgent, SharedTable},
     balance::SWEEP_INTERVAL,
     config::Config,
+    drain::Drain,
     grpc::ProxyService,
     limits::{Descriptors, raise_descriptor_limit},
     watch::Ends,
-    worker::{Command, Shared, Workers},
+    worker::{Shared, Workers},
 };
 
 /// Serves until SIGTERM or SIGINT, and drains.
@@ -42,8 +42,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let (workers, mut deaths) = Workers::start(config.workers(), &shared)?;
     let table = SharedTable::default();
     let agent = ProxyAgent::new(table.clone(), workers.clone(), shared.clone());
+    let sync = SyncServer::new(agent, config.control_uid);
+    let relief = sync.drain();
     let service = ProxyServer::new(ProxyService {
-        sync: SyncServer::new(agent, config.control_uid),
+        sync,
         table: table.clone(),
         workers: workers.clone(),
         shared: shared.clone(),
@@ -63,7 +65,11 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         tokio::select! {
             () = stop => {
                 let _ = tell_draining.send(());
-                drain(&config, &table, &workers, &mut deaths).await
+                let drain = Drain { table: &table, workers: &workers, timeout: config.drain_timeout };
+                tokio::select! {
+                    () = drain.run(relief) => Ok(()),
+                    death = deaths.recv() => Err(died(death)),
+                }
             }
             death = deaths.recv() => Err(died(death)),
             () = sweep(&table) => unreachable!("it sweeps for ever"),
@@ -83,41 +89,6 @@ async fn sweep(table: &SharedTable) {
         ticks.tick().await;
         table.sweep();
     }
-}
-
-/// Closes the listeners and waits for the connections; those that are left at the end are reset, for a stream that
-/// is cut short must not look complete.
-async fn drain(
-    config: &Config,
-    table: &SharedTable,
-    workers: &Workers,
-    deaths: &mut UnboundedReceiver<ProxyError>,
-) -> Result<(), ProxyError> {
-    table.lock().stopping = true;
-    info!(timeout = ?config.drain_timeout, "told to stop: listeners are closed, open connections go on");
-    // Before the listeners close: whoever sees them closed may say it again.
-    let again = shutdown_signal();
-    let hurry = async {
-        match again {
-            Ok(again) => again.await,
-            Err(_) => pending().await,
-        }
-    };
-    let drained = join_all(workers.ask(Command::Drain));
-    tokio::select! {
-        drained = timeout(config.drain_timeout, drained) => {
-            if drained.is_ok() {
-                info!("drained");
-                return Ok(());
-            }
-            warn!("the time to drain is over: resetting the connections that are left");
-        }
-        () = hurry => warn!("told again to stop: resetting the connections that are left"),
-        death = deaths.recv() => return Err(died(death)),
-    }
-    (0..workers.count()).for_each(|worker| workers.tell(worker, Command::CutAll));
-    workers.settle().await;
-    Ok(())
 }
 
 fn died(death: Option<ProxyError>) -> ProxyError {

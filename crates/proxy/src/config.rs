@@ -13,8 +13,9 @@ const DEFAULT_WORKERS: usize = 4;
 /// Steppe's proxy: listens for each service and balances connections over its endpoints.
 ///
 /// It needs no privilege. What it serves comes from steppe-control, through RUN_DIR/proxy.sock; look at it there with
-/// `grpcurl -unix -plaintext RUN_DIR/proxy.sock list`. SIGTERM makes it drain: it takes no new connections, waits for the
-/// open ones as long as --drain-timeout says, and ends; a second SIGTERM ends it at once.
+/// `grpcurl -unix -plaintext RUN_DIR/proxy.sock list`. SIGTERM makes it drain: it goes on for at most two seconds, until
+/// steppe-control has led new connections past it, takes no more, waits for the open ones as long as --drain-timeout says, and
+/// ends; a second SIGTERM ends it at once.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "steppe-proxy", version, max_term_width = 100)]
 pub struct Config {

@@ -71,7 +71,7 @@ impl v1::proxy_server::Proxy for ProxyService {
             about: Some(self.sync.about(env!("CARGO_PKG_VERSION"), self.started.elapsed())),
             active_connections,
             descriptor_limit: self.shared.descriptors.limit(),
-            draining: self.table.lock().stopping,
+            draining: self.table.lock().draining,
         }))
     }
 

@@ -12,6 +12,7 @@ pub mod app;
 mod balance;
 pub mod config;
 mod copy;
+mod drain;
 mod error;
 mod grpc;
 mod limits;

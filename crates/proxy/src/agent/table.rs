@@ -22,6 +22,8 @@ pub(crate) struct Table {
     clients: HashMap<ResourceId, Client>,
     by_listener: HashMap<ResourceId, HashSet<Ipv4Addr>>,
     /// The proxy has been told to stop.
+    pub(crate) draining: bool,
+    /// It has closed its listeners, and takes no more.
     pub(crate) stopping: bool,
 }
 

@@ -24,7 +24,7 @@ use crate::{
     limits::Permit,
     proxy_protocol,
     service::{Membership, Service},
-    socket::{ACCEPT_FLAGS, dialled_address, reset},
+    socket::{ACCEPT_FLAGS, BACKLOG, dialled_address, reset},
 };
 
 /// Connections taken from one listener before others get their turn.
@@ -75,13 +75,25 @@ impl Worker {
 
     pub(super) fn unlisten(&mut self, key: ListenKey) {
         if let Some(index) = self.listener_keys.remove(&key) {
+            self.accept_the_last(index);
             self.listeners.remove(index);
         }
     }
 
     pub(super) fn unlisten_all(&mut self) {
-        self.listener_keys.clear();
-        self.listeners.clear();
+        let keys: Vec<_> = self.listener_keys.keys().copied().collect();
+        keys.into_iter().for_each(|key| self.unlisten(key));
+    }
+
+    /// Takes the connections that wait at a listener which is about to close: to their clients they are established, and
+    /// closing the socket would reset them. Those for which no descriptor is left are.
+    fn accept_the_last(&mut self, index: usize) {
+        // No more than these can have waited; who comes meanwhile must not keep the listener open.
+        for _ in 0..=BACKLOG as usize / TURN {
+            if !matches!(self.accept_some(index), Stop::Turn) {
+                break;
+            }
+        }
     }
 
     /// Takes the connections that wait at a listener, as many as fit in a turn.

@@ -25,7 +25,7 @@ pub(crate) struct ListenKey(pub(crate) u64);
 pub(crate) enum Command {
     /// Accept from this socket.
     Listen { key: ListenKey, socket: OwnedFd, permit: Permit, service: Arc<Service> },
-    /// Close a listening socket. Its connections stay.
+    /// Close a listening socket, once those that wait there are accepted. Its connections stay.
     Unlisten(ListenKey),
     /// Reset the connections of these clients of these listeners.
     Cut(Arc<HashSet<(ResourceId, Ipv4Addr)>>),
@@ -35,7 +35,7 @@ pub(crate) enum Command {
     List { service: Option<ServiceName>, limit: usize, reply: oneshot::Sender<(Vec<ConnectionInfo>, u64)> },
     /// Answer when every command before this one is obeyed.
     Barrier(oneshot::Sender<()>),
-    /// Close every listening socket, and answer when the last connection has ended.
+    /// Close every listening socket, as with `Unlisten`, and answer when the last connection has ended.
     Drain(oneshot::Sender<()>),
 }
 

@@ -68,9 +68,21 @@ impl Control {
                 Message::Ack(ack) if ack.version == self.version => return rejections,
                 Message::Ack(_) => {}
                 Message::Reject(reject) => rejections.push((reject.id, reject.reason)),
+                Message::Draining(_) => {}
                 other => panic!("{other:?}"),
             }
         }
+    }
+
+    /// Waits until the proxy says that it is about to stop.
+    pub(crate) async fn until_draining(&mut self) {
+        let response = self.response().await.unwrap();
+        assert!(matches!(response, Message::Draining(_)), "{response:?}");
+    }
+
+    /// Says that nothing new leads to the proxy.
+    pub(crate) async fn relieve(&mut self) {
+        self.send(sync_request::Message::Relieved(v1::Relieved {})).await;
     }
 
     pub(crate) async fn snapshot(&mut self, resources: &[Resource]) -> Rejections {

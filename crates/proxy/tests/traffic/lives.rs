@@ -30,8 +30,11 @@ async fn told_to_stop_it_lets_open_connections_end_and_takes_no_new_ones() {
     assert_eq!(echoed(&mut others, b"1").await.unwrap(), b"1");
 
     proxy.signal(Signal::TERM);
-    soon(async { while net.dial(at).await.is_ok() {} }).await;
+    control.until_draining().await;
+    assert_eq!(echoed(&mut net.dial(at).await.unwrap(), b"still there").await.unwrap(), b"still there");
     assert!(control.status().await.draining);
+    control.relieve().await;
+    soon(async { while net.dial(at).await.is_ok() {} }).await;
     assert_eq!(health(&dir).await, ServingStatus::NotServing);
     assert_eq!(echoed(&mut connection, b"2").await.unwrap(), b"2");
     // Grants can still be revoked, and a listener is not taken any more.
@@ -62,9 +65,11 @@ async fn what_is_left_when_the_time_is_over_is_reset() {
         let mut connection = net.dial(at).await.unwrap();
         assert_eq!(echoed(&mut connection, b"1").await.unwrap(), b"1");
         proxy.signal(Signal::TERM);
+        control.until_draining().await;
         if twice {
-            soon(async { while net.dial(at).await.is_ok() {} }).await;
             proxy.signal(Signal::INT);
+        } else {
+            control.relieve().await;
         }
         expect_reset(&mut connection).await;
         assert!(soon(proxy.exit()).await.success());

@@ -8,6 +8,7 @@ mod bytes;
 mod control;
 mod desired;
 mod dnat;
+mod draining;
 mod grants;
 mod limits;
 mod lives;
