@@ -10,8 +10,9 @@ use tracing::{info, warn};
 
 use crate::{
     config::Config,
+    docker_user::{self, DockerUser},
     error::Error,
-    firewall::{Firewall, Shared},
+    firewall::{Aside, Firewall, Shared},
     flows,
     grpc::Service,
     host::Host,
@@ -71,8 +72,15 @@ fn start(
 
     let (owned, writer) = (kernel.owned(), kernel.writer_port());
     let limits = Limits { services: addresses.services, listener: addresses.listener };
-    let (revoke, revoked) = std_mpsc::channel();
-    let firewall = Shared::new(Firewall::new((kernel, state), host, ports, limits, revoke));
+    let (flows, tasks) = std_mpsc::channel();
+    let (waker, wake) = std_mpsc::channel();
+    let aside = Aside { flows, docker_user: waker };
+    let firewall = Shared::new(Firewall::new((kernel, state), host, ports, limits, aside));
+    let mut rule = DockerUser::open().map_err(Error::netlink("opened"))?;
+    {
+        let mut firewall = firewall.lock();
+        firewall.docker_user = rule.ensure(firewall.state.has_endpoints());
+    }
     let elements = firewall.lock().state.elements();
     info!(owned, elements, took = ?began.elapsed(), "the tables are in force");
 
@@ -83,12 +91,14 @@ fn start(
         }
     };
     let (mut watcher, cutter, restorer) = (firewall.clone(), firewall.clone(), firewall.clone());
+    let isolated = firewall.clone();
     let failing = fail.clone();
     thread::spawn(move || {
         failing("the bridges' ports can't be followed", events.follow(&mut query, &mut watcher))
     });
     let failing = fail.clone();
-    thread::spawn(move || failing("connections can't be cut", flows::cut(&revoked, &cutter)));
+    thread::spawn(move || failing("connections can't be cut", flows::follow(&tasks, &cutter)));
+    thread::spawn(move || docker_user::follow(rule, &wake, &isolated));
     if !owned {
         warn!(
             "nothing keeps others off our tables (Linux 6.9 can, see --table-owner): what they change is put back"
@@ -117,7 +127,8 @@ fn restore(mut monitor: Monitor, firewall: &Shared) -> io::Result<()> {
 
 fn purge(addresses: Addresses) -> Result<(), Error> {
     kernel::purge()?;
+    docker_user::remove().map_err(Error::netlink("purged of the rule in DOCKER-USER"))?;
     Host::open(addresses).map_err(Error::links("asked for"))?.remove()?;
-    info!("removed: tables, listener address and route");
+    info!("removed: tables, rule in DOCKER-USER, listener address and route");
     Ok(())
 }

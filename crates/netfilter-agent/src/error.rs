@@ -76,11 +76,13 @@ impl Error {
 /// What the kernel must have for a part of the ruleset: the options of linux/net/netfilter/Kconfig. The oldest kernel that has all of
 /// it is 5.10, for the comment of a table.
 fn needs(words: &str) -> &'static str {
-    const NEEDS: [(&str, &str); 8] = [
+    const NEEDS: [(&str, &str); 10] = [
+        ("numgen ", "it needs CONFIG_NFT_NUMGEN (module nft_numgen)"),
+        ("masquerade", "it needs CONFIG_NFT_MASQ (module nft_masq)"),
         ("socket ", "it needs CONFIG_NFT_SOCKET (module nft_socket), Linux 4.18"),
         ("reject ", "it needs CONFIG_NFT_REJECT_INET (module nft_reject_inet), in prerouting Linux 5.9"),
         ("dnat ", "it needs CONFIG_NFT_NAT (module nft_nat)"),
-        ("iifkind", "it needs Linux 5.6"),
+        ("ifkind", "it needs Linux 5.6"),
         ("ct ", "it needs CONFIG_NFT_CT (module nft_ct), Linux 4.17"),
         ("chain bridge", "it needs CONFIG_NF_TABLES_BRIDGE"),
         ("chain inet nat", "it needs CONFIG_NFT_NAT and CONFIG_NF_TABLES_INET, Linux 5.2"),

@@ -2,8 +2,6 @@
 //! answered within microseconds, so nothing here waits.
 
 use std::{
-    collections::HashSet,
-    net::Ipv4Addr,
     sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc as std_mpsc},
     time::Instant,
 };
@@ -14,7 +12,9 @@ use tokio::sync::mpsc;
 use tracing::{debug, error, warn};
 
 use crate::{
+    docker_user::Standing,
     error::Error,
+    flows::{Revoked, Task},
     host::{Host, HostError},
     kernel::{CommitError, Kernel, TableOwner},
     links::{Listing, PortChange, PortView, Ports, Seen, Watcher},
@@ -24,9 +24,6 @@ use crate::{
 
 /// Changes of ports that a slow watcher may have before it: a host's containers, several times over.
 const WATCHER_QUEUE: usize = 4_096;
-
-/// A client's address and a virtual IP of which some right was taken away.
-pub(crate) type Revoked = HashSet<(Ipv4Addr, Ipv4Addr)>;
 
 /// What happened since the start.
 #[derive(Debug, Clone, Copy, Default)]
@@ -48,7 +45,17 @@ pub(crate) struct Firewall {
     ports: Ports,
     limits: Limits,
     watchers: Vec<mpsc::Sender<PortChange>>,
-    revoked: std_mpsc::Sender<(Instant, Revoked)>,
+    aside: Aside,
+    /// What there is of the rule in Docker's chain.
+    pub(crate) docker_user: Standing,
+}
+
+/// What others do, on threads of their own.
+pub(crate) struct Aside {
+    /// Connections to be cut or released.
+    pub(crate) flows: std_mpsc::Sender<Task>,
+    /// Wakes who sees to the rule in Docker's chain.
+    pub(crate) docker_user: std_mpsc::Sender<()>,
 }
 
 /// The firewall, shared between threads.
@@ -63,10 +70,10 @@ impl Firewall {
         host: Host,
         ports: Ports,
         limits: Limits,
-        revoked: std_mpsc::Sender<(Instant, Revoked)>,
+        aside: Aside,
     ) -> Self {
-        let (totals, watchers) = (Totals::default(), Vec::new());
-        let mut firewall = Self { state, kernel, totals, host, ports, limits, watchers, revoked };
+        let (totals, watchers, docker_user) = (Totals::default(), Vec::new(), Standing::NotNeeded);
+        let mut firewall = Self { state, kernel, totals, host, ports, limits, watchers, aside, docker_user };
         firewall.remove_lost();
         for Bound { workload, .. } in firewall.state.workloads() {
             firewall.ports.was_known(workload.port_ifindex, workload.mac, workload.ip);
@@ -129,7 +136,7 @@ impl Firewall {
             }
         }
         self.totals.transactions += 1;
-        self.cut(edits);
+        self.follow_up(edits);
         Ok(())
     }
 
@@ -141,12 +148,30 @@ impl Firewall {
         Ok(())
     }
 
-    /// Has the connections of revoked grants cut. The rules cut them at their next packet in any case.
-    fn cut(&self, edits: &[Edit]) {
+    /// Has others do what edits take beside the tables: the connections of revoked grants are cut, which the rules do at their
+    /// next packet in any case; those that the proxy did not answer are released when the kernel takes over; and what Docker
+    /// drops between bridges is looked after.
+    fn follow_up(&self, edits: &[Edit]) {
+        let now = Instant::now();
         let revoked: Revoked = edits.iter().filter_map(Edit::revokes).collect();
-        if !revoked.is_empty() && self.revoked.send((Instant::now(), revoked)).is_err() {
-            debug!("the process is ending: revoked connections are cut by their next packet");
+        let cut = (!revoked.is_empty()).then_some(Task::Cut(now, revoked));
+        let release = edits.contains(&Edit::TakeOver).then_some(Task::Release(now));
+        for task in cut.into_iter().chain(release) {
+            if self.aside.flows.send(task).is_err() {
+                debug!("the process is ending: revoked connections are cut by their next packet");
+            }
         }
+        let first = self.docker_user == Standing::NotNeeded && edits.iter().any(Edit::opens_kernel_path);
+        let again = edits.iter().any(|edit| matches!(edit, Edit::TakeOver | Edit::AddWorkload(_)));
+        if first || again {
+            // Who has ended looks no more.
+            let _ = self.aside.docker_user.send(());
+        }
+    }
+
+    /// What must hold for every resource.
+    pub(crate) fn limits(&self) -> Limits {
+        self.limits
     }
 
     /// Removes what belonged to ports that are gone.

@@ -1,11 +1,15 @@
-//! Cuts the connections of revoked grants, on a thread of its own: the answer to control does not wait for it.
+//! Deletes connection tracking entries that must not go on, on a thread of its own: the answer to control does not wait for it.
+//!
+//! * Of revoked grants: their connections are cut.
+//! * After the kernel has taken over, of clients that the proxy did not answer: their next try would go where the first went,
+//!   to a listener that may be dead, for ever. When the proxy takes over again there is nothing to do: an endpoint that did
+//!   not answer yet is as alive as before.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io,
     net::Ipv4Addr,
-    sync::mpsc::Receiver,
-    thread,
+    sync::mpsc::{Receiver, RecvTimeoutError},
     time::{Duration, Instant},
 };
 
@@ -13,7 +17,7 @@ use steppe_model::{Protocol, VirtualPort};
 use tracing::{debug, warn};
 
 use crate::{
-    firewall::{Revoked, Shared},
+    firewall::Shared,
     netlink::{NETFILTER, Socket, conntrack},
 };
 
@@ -21,44 +25,113 @@ use crate::{
 /// the client only as long as the entry translates it: an idle client would wait for ever. Both ends shall see the
 /// cut within a second.
 const GRACE: Duration = Duration::from_millis(500);
+/// When unanswered entries are deleted after the kernel has taken over. A proxy that is alive has had its time to answer by
+/// the first look; the second is for packets that were on their way through the old rules then. Both are before most clients'
+/// first retransmission, a second after their first packet.
+const LOOKS: [Duration; 2] = [Duration::from_millis(10), GRACE];
 
-/// Cuts what comes, until nobody can revoke any more.
+/// A client's address and a virtual IP of which some right was taken away.
+pub(crate) type Revoked = HashSet<(Ipv4Addr, Ipv4Addr)>;
+
+/// What there is to do.
+#[derive(Debug)]
+pub(crate) enum Task {
+    /// These rights were taken away, then.
+    Cut(Instant, Revoked),
+    /// The kernel has taken over, then.
+    Release(Instant),
+}
+
+/// Does what comes, until nobody can ask any more.
 ///
 /// # Errors
 /// The system's, when no socket can be opened.
-pub(crate) fn cut(revoked: &Receiver<(Instant, Revoked)>, firewall: &Shared) -> io::Result<()> {
+pub(crate) fn follow(tasks: &Receiver<Task>, firewall: &Shared) -> io::Result<()> {
     let mut socket = Socket::open(NETFILTER)?;
-    // A pair that is granted and revoked again waits anew.
-    let mut waiting: HashMap<(Ipv4Addr, Ipv4Addr), Instant> = HashMap::new();
-    let wait = |waiting: &mut HashMap<_, _>, (at, pairs): (Instant, Revoked)| {
-        waiting.extend(pairs.into_iter().map(|pair| (pair, at)));
-    };
+    let mut waiting = Waiting::default();
     loop {
-        let Some(first) = waiting.values().min() else {
-            let Ok(next) = revoked.recv() else { return Ok(()) };
-            wait(&mut waiting, next);
+        let Some(due) = waiting.next() else {
+            let Ok(task) = tasks.recv() else { return Ok(()) };
+            waiting.take(task);
             continue;
         };
-        thread::sleep(GRACE.saturating_sub(first.elapsed()));
-        let now = Instant::now();
-        // Listing is what costs: one for all whose time has come.
-        let matches = |flow: &conntrack::Flow| {
-            let pair = (flow.client, flow.server);
-            if !waiting.contains_key(&pair) || is_allowed(firewall, flow) {
-                return false;
-            }
-            // Asked only now: it may have been revoked a moment ago, and then this was told before.
-            revoked.try_iter().for_each(|next| wait(&mut waiting, next));
-            waiting.get(&pair).is_some_and(|at| *at + GRACE <= now)
-        };
-        match conntrack::delete(&mut socket, matches) {
-            Ok(flows) => debug!(flows, "connections of revoked grants cut"),
-            Err(error) => {
-                warn!(%error, "connections of revoked grants could not be cut at once: their next packet does it")
+        match tasks.recv_timeout(due.saturating_duration_since(Instant::now())) {
+            Ok(task) => waiting.take(task),
+            Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            // Listing is what costs: one for all whose time has come.
+            Err(RecvTimeoutError::Timeout) => {
+                waiting = look(waiting, tasks, firewall, &mut socket);
             }
         }
-        waiting.retain(|_, at| *at + GRACE > now);
     }
+}
+
+/// Deletes what is due; gives what is not due yet.
+fn look(mut waiting: Waiting, tasks: &Receiver<Task>, firewall: &Shared, socket: &mut Socket) -> Waiting {
+    let now = Instant::now();
+    let releases = waiting.releases.iter().any(|due| *due <= now);
+    let cuts = waiting.revoked.values().any(|due| *due <= now);
+    let mut released = 0;
+    let matches = |flow: &conntrack::Flow| {
+        if releases && is_stranded(firewall, flow) {
+            released += 1;
+            return true;
+        }
+        let pair = (flow.client, flow.server);
+        if !waiting.revoked.contains_key(&pair) || is_allowed(firewall, flow) {
+            return false;
+        }
+        // Asked only now: it may have been revoked a moment ago, and then this was told before.
+        tasks.try_iter().for_each(|task| waiting.take(task));
+        waiting.revoked.get(&pair).is_some_and(|due| *due <= now)
+    };
+    match conntrack::delete(socket, matches) {
+        Ok(flows) => {
+            if cuts {
+                debug!(flows = flows - released, "connections of revoked grants cut");
+            }
+            if releases {
+                debug!(flows = released, "connections that the proxy did not answer released");
+            }
+        }
+        Err(error) => warn!(
+            %error,
+            "connections of revoked grants could not be cut at once, which their next packet does, nor those released that \
+             the proxy did not answer"
+        ),
+    }
+    waiting.revoked.retain(|_, due| *due > now);
+    waiting.releases.retain(|due| *due > now);
+    waiting
+}
+
+/// What is to be done, and when.
+#[derive(Default)]
+struct Waiting {
+    revoked: HashMap<(Ipv4Addr, Ipv4Addr), Instant>,
+    releases: Vec<Instant>,
+}
+
+impl Waiting {
+    fn take(&mut self, task: Task) {
+        match task {
+            // A pair that is granted and revoked again waits anew.
+            Task::Cut(at, pairs) => self.revoked.extend(pairs.into_iter().map(|pair| (pair, at + GRACE))),
+            Task::Release(at) => self.releases.extend(LOOKS.map(|after| at + after)),
+        }
+    }
+
+    fn next(&self) -> Option<Instant> {
+        self.revoked.values().chain(&self.releases).min().copied()
+    }
+}
+
+/// Whether nobody but the proxy could answer, and it did not.
+fn is_stranded(firewall: &Shared, flow: &conntrack::Flow) -> bool {
+    let firewall = firewall.lock();
+    let limits = firewall.limits();
+    let to_listener = flow.leads_to == limits.listener && limits.services.contains(flow.server);
+    !flow.answered && to_listener && firewall.state.takeover()
 }
 
 fn is_allowed(firewall: &Shared, flow: &conntrack::Flow) -> bool {

@@ -11,6 +11,7 @@ use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
+    docker_user::Standing,
     error::Error,
     firewall::{Firewall, Shared},
     kernel::Kernel,
@@ -63,6 +64,8 @@ impl NetfilterAgent for Service {
             restored_total: totals.restored,
             owned: firewall.kernel.owned(),
             unknown_dropped_total: firewall.kernel.unknown_packets().map_err(unreadable)?,
+            takeover: firewall.state.takeover(),
+            docker_user_rule: docker_user_rule(firewall.docker_user).into(),
         }))
     }
 
@@ -143,6 +146,15 @@ impl NetfilterAgent for Service {
         let events =
             tokio_stream::iter(listed).chain(changes).map(|event| Ok(v1::PortEvent { event: Some(event) }));
         Ok(Response::new(Box::pin(events)))
+    }
+}
+
+fn docker_user_rule(standing: Standing) -> v1::DockerUserRule {
+    match standing {
+        Standing::NotNeeded => v1::DockerUserRule::NotNeeded,
+        Standing::InPlace => v1::DockerUserRule::InPlace,
+        Standing::NoChain => v1::DockerUserRule::NoChain,
+        Standing::Failed => v1::DockerUserRule::Failed,
     }
 }
 

@@ -1,16 +1,16 @@
 //! The kernel's side of what is in force: makes, adopts, changes and removes the tables. One writer socket, one transaction at a
 //! time, each in one send.
 
-use std::io;
+use std::{collections::BTreeSet, io};
 
 use crate::{
     error::Error,
     netlink::{
-        Messages, NETFILTER, Refusal, Socket,
+        NETFILTER, Refusal, Socket,
         dump::{self, RawElement, TableState},
-        nftables::{self, OWNER, Operation, PERSIST},
+        nftables::{self, Made, OWNER, Operation, PERSIST},
     },
-    ruleset::{Addresses, Element, Family, SETS, SetName, Value, stamp},
+    ruleset::{Addresses, Balancer, Element, Family, SETS, SetName, Value, stamp},
     state::{Edit, Found, State},
 };
 
@@ -38,6 +38,8 @@ pub(crate) struct Kernel {
     reader: Socket,
     addresses: Addresses,
     owned: bool,
+    /// The balancers there are. One that nobody needs any more stays until the next start.
+    balancers: BTreeSet<Balancer>,
     /// Handle and number of members of each table, as we left them.
     mark: Vec<(u64, u32)>,
 }
@@ -49,7 +51,8 @@ impl Kernel {
     /// [`Error`], which says what this process or this kernel lacks.
     pub(crate) fn open(addresses: Addresses, owner: TableOwner) -> Result<(Self, State), Error> {
         let open = || Socket::open(NETFILTER).map_err(Error::netlink("opened"));
-        let mut kernel = Self { writer: open()?, reader: open()?, addresses, owned: false, mark: Vec::new() };
+        let (balancers, mark) = (BTreeSet::new(), Vec::new());
+        let mut kernel = Self { writer: open()?, reader: open()?, addresses, owned: false, balancers, mark };
         let tables = kernel.tables()?;
         if tables.iter().flatten().any(|table| table.owner.is_some()) {
             return Err(Error::Owned);
@@ -59,7 +62,7 @@ impl Kernel {
         let ours = stamp(addresses);
         let same =
             whole && kept && tables.iter().all(|table| table.as_ref().is_some_and(|t| t.stamp == ours));
-        if !(same && kernel.take_over(owner, &tables)?) {
+        if !(same && kernel.take_over(owner, &tables, &state)?) {
             kernel.rebuild(&state, owner)?;
         }
         kernel.remember()?;
@@ -86,8 +89,23 @@ impl Kernel {
 
     /// Tries to use the tables as they are, but for their rules: while nobody owned them, a stranger may have changed
     /// those. Gives false when the tables must be made anew.
-    fn take_over(&mut self, owner: TableOwner, tables: &[Option<TableState>]) -> Result<bool, Error> {
-        let members = |family| nftables::members(family, self.addresses);
+    fn take_over(
+        &mut self,
+        owner: TableOwner,
+        tables: &[Option<TableState>],
+        state: &State,
+    ) -> Result<bool, Error> {
+        let found = dump::balancers(&mut self.reader).map_err(Error::netlink("read"))?;
+        let found: BTreeSet<Balancer> = found.into_iter().collect();
+        let needed = balancers(&changes(&state.edits()));
+        if !needed.is_subset(&found) {
+            return Ok(false);
+        }
+        let members = |family| {
+            // Each has a chain. There are at most two thousand.
+            let balancers = if family == Family::Inet { found.len() as u32 } else { 0 };
+            nftables::members(family, self.addresses) + balancers
+        };
         let all_there = |(family, table): (_, &Option<TableState>)| {
             table.as_ref().is_some_and(|table| table.members == members(family))
         };
@@ -105,11 +123,15 @@ impl Kernel {
         let mut batch = self.writer.request();
         nftables::begin(&mut batch);
         nftables::add_tables(&mut batch, flags, self.addresses);
-        nftables::replace_rules(&mut batch, self.addresses);
+        nftables::replace_rules(&mut batch, self.addresses, needed.iter().copied());
+        for balancer in found.difference(&needed) {
+            nftables::delete_balancer(&mut batch, *balancer);
+        }
         nftables::end(&mut batch);
         let refused = self.writer.transact(&batch).map_err(Error::netlink("taken over"))?;
         let taken = refused.is_empty();
         self.owned = taken && owner == TableOwner::Auto;
+        self.balancers = needed;
         Ok(taken)
     }
 
@@ -140,11 +162,19 @@ impl Kernel {
         let first_table = batch.next_sequence();
         nftables::add_tables(&mut batch, flags, self.addresses);
         let after_tables = batch.next_sequence();
-        let made = nftables::add_ruleset(&mut batch, self.addresses);
-        add(&mut batch, &state.edits());
+        let mut made = nftables::add_ruleset(&mut batch, self.addresses);
+        let changes = changes(&state.edits());
+        let balancers = balancers(&changes);
+        for balancer in &balancers {
+            nftables::add_balancer(&mut batch, *balancer, &mut made);
+        }
+        nftables::change_elements(&mut batch, &changes);
         nftables::end(&mut batch);
         let refused = self.writer.transact(&batch).map_err(Error::netlink("made"))?;
-        let Some(Refusal { sequence, errno }) = refused.first().copied() else { return Ok(true) };
+        let Some(Refusal { sequence, errno }) = refused.first().copied() else {
+            self.balancers = balancers;
+            return Ok(true);
+        };
         if (first_table..after_tables).contains(&sequence) && flags != 0 && NOT_SUPPORTED.contains(&errno) {
             return Ok(false);
         }
@@ -162,11 +192,26 @@ impl Kernel {
     pub(crate) fn commit(&mut self, edits: &[Edit]) -> Result<(), CommitError> {
         let mut batch = self.writer.request();
         nftables::begin(&mut batch);
-        add(&mut batch, edits);
+        let changes = changes(edits);
+        let mut added = balancers(&changes);
+        added.retain(|balancer| !self.balancers.contains(balancer));
+        for balancer in &added {
+            nftables::add_balancer(&mut batch, *balancer, &mut Made::new());
+        }
+        // Neighbours share a message; edits come in an order that must be kept.
+        nftables::change_elements(&mut batch, &changes);
         nftables::end(&mut batch);
         match self.writer.transact(&batch) {
             Ok(refused) => match refused.first() {
-                None => Ok(()),
+                None => {
+                    let inet = Family::ALL.iter().position(|family| *family == Family::Inet);
+                    if let Some((_, members)) = inet.and_then(|at| self.mark.get_mut(at)) {
+                        // Each has a chain.
+                        *members += added.len() as u32;
+                    }
+                    self.balancers.append(&mut added);
+                    Ok(())
+                }
                 Some(refusal) => Err(CommitError::Refused(io::Error::from_raw_os_error(refusal.errno))),
             },
             Err(error) => Err(CommitError::Unknown(error)),
@@ -194,7 +239,7 @@ impl Kernel {
         let mut found = Found::default();
         for set in &SETS {
             self.elements(set.name, |element| {
-                found.take(set.name, element.key, element.data, element.comment);
+                found.take(set.name, element);
                 None::<()>
             })?;
         }
@@ -242,13 +287,18 @@ const NOT_SUPPORTED: [i32; 2] =
 /// EPERM: the table is owned.
 const NOT_PERMITTED: i32 = rustix::io::Errno::PERM.raw_os_error();
 
-fn add(batch: &mut Messages, edits: &[Edit]) {
-    let mut changes: Vec<(Operation, Element)> = Vec::with_capacity(edits.len());
+fn changes(edits: &[Edit]) -> Vec<(Operation, Element)> {
+    let mut changes = Vec::with_capacity(edits.len());
     for edit in edits {
         edit.elements(&mut changes);
     }
-    // In a listing's order neighbours share a message; edits come in an order that must be kept.
-    nftables::change_elements(batch, &changes);
+    changes
+}
+
+/// The balancers that new elements need.
+fn balancers(changes: &[(Operation, Element)]) -> BTreeSet<Balancer> {
+    let added = changes.iter().filter(|(operation, _)| *operation == Operation::Add);
+    added.filter_map(|(_, element)| element.goes_to).collect()
 }
 
 /// Removes both tables.

@@ -4,6 +4,7 @@
 
 mod app;
 mod config;
+mod docker_user;
 mod error;
 mod firewall;
 mod flows;

@@ -2,6 +2,7 @@
 
 mod attr;
 pub(crate) mod conntrack;
+pub(crate) mod docker_user;
 pub(crate) mod dump;
 mod expr;
 mod message;

@@ -7,6 +7,7 @@ mod chain;
 mod chains;
 mod element;
 mod expression;
+mod kernel_path;
 mod sets;
 mod steps;
 
@@ -23,6 +24,7 @@ pub(crate) use chain::{Base, Chain, ChainKind, Hook, Rule};
 pub(crate) use chains::chains;
 pub(crate) use element::{Element, IfName, Parts, Value};
 pub(crate) use expression::{Comparison, Expression, Known, PacketPart, Register, Verdict};
+pub(crate) use kernel_path::{BRIDGED, Balancer};
 pub(crate) use sets::{Key, SETS, Set, SetName};
 
 /// The name of both tables. Nothing outside them is ever touched.

@@ -7,20 +7,28 @@ mod adopt;
 mod edit;
 mod id;
 mod plan;
+mod ways;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    net::{Ipv4Addr, SocketAddrV4},
+    net::Ipv4Addr,
     sync::Arc,
 };
 
-use steppe_model::{Grant, Resource, ServiceKey, ServicePort, VirtualIp, VirtualPort, Workload, WorkloadId};
+use steppe_model::{
+    Grant, Protocol, Resource, ServiceKey, ServicePort, Takeover, VirtualIp, VirtualPort, Workload,
+    WorkloadId,
+};
 
 pub(crate) use adopt::Found;
 pub(crate) use edit::{Edit, grant_key};
 pub(crate) use plan::{Limits, PortLookup};
+pub(crate) use ways::Ways;
 
 use crate::ruleset::IfName;
+
+/// What the kernel takes over.
+const TAKEOVER: [Protocol; 2] = [Protocol::Tcp, Protocol::Udp];
 
 /// A workload in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,7 +59,7 @@ impl Entry {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Vip {
     service: Arc<ServiceKey>,
-    ports: BTreeMap<VirtualPort, SocketAddrV4>,
+    ports: BTreeMap<VirtualPort, Arc<Ways>>,
 }
 
 /// Everything in force.
@@ -61,7 +69,9 @@ pub(crate) struct State {
     by_ip: HashMap<Ipv4Addr, WorkloadId>,
     vips: HashMap<Ipv4Addr, Vip>,
     grants: usize,
+    /// Elements of all ports of services.
     ports: usize,
+    takeover: bool,
 }
 
 impl State {
@@ -73,12 +83,12 @@ impl State {
     /// The ports of services.
     pub(crate) fn service_ports(&self) -> impl Iterator<Item = ServicePort> {
         self.vips.iter().flat_map(|(vip, entry)| {
-            entry.ports.iter().map(|(port, listener)| ServicePort {
+            entry.ports.iter().map(|(port, ways)| ServicePort {
                 service: (*entry.service).clone(),
                 vip: *vip,
                 port: *port,
-                listener: Some(*listener),
-                endpoints: Vec::new(),
+                listener: ways.listener,
+                endpoints: ways.endpoints.clone(),
             })
         })
     }
@@ -101,7 +111,18 @@ impl State {
             .map(|(vip, service)| Resource::VirtualIp(VirtualIp { service: service.clone(), vip }));
         let ports = self.service_ports().map(Resource::ServicePort);
         let grants = self.grants().map(|(_, grant)| Resource::Grant(grant));
-        workloads.chain(vips).chain(ports).chain(grants).collect()
+        let takeover = self.takeover.then_some(Resource::Takeover(Takeover));
+        workloads.chain(vips).chain(ports).chain(grants).chain(takeover).collect()
+    }
+
+    /// Whether the kernel has taken over.
+    pub(crate) fn takeover(&self) -> bool {
+        self.takeover
+    }
+
+    /// Whether the kernel path leads anywhere.
+    pub(crate) fn has_endpoints(&self) -> bool {
+        self.vips.values().flat_map(|vip| vip.ports.values()).any(|ways| ways.leads_past_the_proxy())
     }
 
     /// The virtual IPs with their services.
@@ -118,7 +139,8 @@ impl State {
 
     /// How many elements the kernel holds for this state.
     pub(crate) fn elements(&self) -> usize {
-        2 * self.workloads.len() + self.vips.len() + self.ports + self.grants
+        let takeover = if self.takeover { TAKEOVER.len() } else { 0 };
+        2 * self.workloads.len() + self.vips.len() + self.ports + self.grants + takeover
     }
 
     /// The edits that make this state of an empty one.
@@ -126,12 +148,13 @@ impl State {
         let workloads = self.workloads.values().map(|entry| Edit::AddWorkload(entry.bound.clone()));
         let vips = self.vips.iter().map(|(vip, entry)| Edit::AddVip(*vip, entry.service.clone()));
         let ports = self.vips.iter().flat_map(|(vip, entry)| {
-            entry.ports.iter().map(|(port, listener)| Edit::AddPort(*vip, *port, *listener))
+            entry.ports.iter().map(|(port, ways)| Edit::AddPort(*vip, *port, ways.clone()))
         });
         let grants = self.workloads.values().flat_map(|entry| {
             entry.grants.iter().map(|(vip, port)| Edit::AddGrant(entry.bound.clone(), *vip, *port))
         });
-        workloads.chain(vips).chain(ports).chain(grants).collect()
+        let takeover = self.takeover.then_some(Edit::TakeOver);
+        workloads.chain(vips).chain(ports).chain(grants).chain(takeover).collect()
     }
 
     /// Carries out an edit that was planned on this state.
@@ -157,14 +180,16 @@ impl State {
             Edit::RemoveVip(vip, _) => {
                 self.vips.remove(vip);
             }
-            Edit::AddPort(vip, port, listener) => {
+            Edit::AddPort(vip, port, ways) | Edit::ChangePort(vip, port, _, ways) => {
                 if let Some(entry) = self.vips.get_mut(vip) {
-                    self.ports += usize::from(entry.ports.insert(*port, *listener).is_none());
+                    let old = entry.ports.insert(*port, ways.clone());
+                    self.ports += ways.count();
+                    self.ports -= old.map_or(0, |old| old.count());
                 }
             }
             Edit::RemovePort(vip, port, _) => {
                 if let Some(entry) = self.vips.get_mut(vip) {
-                    self.ports -= usize::from(entry.ports.remove(port).is_some());
+                    self.ports -= entry.ports.remove(port).map_or(0, |old| old.count());
                 }
             }
             Edit::AddGrant(bound, vip, port) => {
@@ -177,6 +202,8 @@ impl State {
                     self.grants -= usize::from(entry.grants.remove(&(*vip, *port)));
                 }
             }
+            Edit::TakeOver => self.takeover = true,
+            Edit::HandBack => self.takeover = false,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Deletes connection tracking entries (linux/netfilter/nfnetlink_conntrack.h), so that both ends of a revoked connection see
-//! it at once. The `recheck` chain cuts a revoked connection anyway, at its client's next packet.
+//! it at once, and that a client whom nobody answered is led elsewhere. The `recheck` chain cuts a revoked connection anyway, at
+//! its client's next packet.
 
 use std::{io, net::Ipv4Addr};
 
@@ -15,6 +16,7 @@ const DELETE: u16 = (1 << 8) | 2;
 const AF_INET: u8 = 2;
 
 const CTA_TUPLE_ORIG: u16 = 1;
+const CTA_TUPLE_REPLY: u16 = 2;
 const CTA_STATUS: u16 = 3;
 const CTA_STATUS_MASK: u16 = 26;
 const CTA_TUPLE_IP: u16 = 1;
@@ -26,6 +28,8 @@ const CTA_PROTO_SRC_PORT: u16 = 2;
 const CTA_PROTO_DST_PORT: u16 = 3;
 /// `IPS_DST_NAT`: ours are all translated. A kernel that can't filter by it (before 5.15) lists the others too.
 const DNAT: u32 = 1 << 5;
+/// `IPS_SEEN_REPLY`.
+const SEEN_REPLY: u32 = 1 << 1;
 
 /// A connection as its client began it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +44,10 @@ pub(crate) struct Flow {
     pub(crate) client_port: u16,
     /// The port that was dialled.
     pub(crate) server_port: u16,
+    /// Where it was led: who answers.
+    pub(crate) leads_to: Ipv4Addr,
+    /// Whether there was an answer.
+    pub(crate) answered: bool,
 }
 
 /// Deletes the entries of the translated IPv4 connections for which `matches` holds, and tells how many there were.
@@ -68,7 +76,9 @@ pub(crate) fn delete(socket: &mut Socket, mut matches: impl FnMut(&Flow) -> bool
 }
 
 fn read(message: Message<'_>) -> Option<Flow> {
-    let tuple = message.attributes(FIXED).nested(CTA_TUPLE_ORIG)?;
+    let attrs = message.attributes(FIXED);
+    let tuple = attrs.nested(CTA_TUPLE_ORIG)?;
+    let reply = attrs.nested(CTA_TUPLE_REPLY)?.nested(CTA_TUPLE_IP)?;
     let (ip, protocol) = (tuple.nested(CTA_TUPLE_IP)?, tuple.nested(CTA_TUPLE_PROTO)?);
     Some(Flow {
         client: address(ip, CTA_IP_V4_SRC)?,
@@ -76,6 +86,8 @@ fn read(message: Message<'_>) -> Option<Flow> {
         protocol: *protocol.get(CTA_PROTO_NUM)?.first()?,
         client_port: port(protocol, CTA_PROTO_SRC_PORT)?,
         server_port: port(protocol, CTA_PROTO_DST_PORT)?,
+        leads_to: address(reply, CTA_IP_V4_SRC)?,
+        answered: attrs.be32(CTA_STATUS)? & SEEN_REPLY != 0,
     })
 }
 

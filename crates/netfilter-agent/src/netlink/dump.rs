@@ -5,9 +5,9 @@ use std::io;
 use super::{
     Message, Messages, Socket,
     attr::Attributes,
-    nftables::{self, FIXED, element, object, table},
+    nftables::{self, FIXED, chain, element, object, table},
 };
-use crate::ruleset::{Family, SetName, Value};
+use crate::ruleset::{Balancer, Family, SetName, TABLE, Value};
 
 /// Keys in one question: each answer is a message of its own, and all must fit the socket's queue.
 const KEYS: usize = 512;
@@ -34,6 +34,8 @@ pub(crate) struct RawElement<'a> {
     pub(crate) key: &'a [u8],
     /// The bytes of what it leads to; none in a set.
     pub(crate) data: &'a [u8],
+    /// The chain that it leads to; empty where it leads to no chain.
+    pub(crate) chain: &'a str,
     /// Its comment; empty for none.
     pub(crate) comment: &'a str,
     /// Packets that matched it, where it counts.
@@ -62,6 +64,20 @@ pub(crate) fn table(socket: &mut Socket, family: Family) -> io::Result<Option<Ta
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// The balancers whose chains there are.
+///
+/// # Errors
+/// The kernel's.
+pub(crate) fn balancers(socket: &mut Socket) -> io::Result<Vec<Balancer>> {
+    let mut request = socket.request();
+    nftables::get_chains(&mut request, Family::Inet);
+    socket.ask(&request, |message| {
+        let attrs = message.attributes(FIXED);
+        let ours = attrs.text(chain::TABLE) == Some(TABLE);
+        ours.then(|| Balancer::named(attrs.text(chain::NAME)?)).flatten()
+    })
 }
 
 /// What `take` makes of each element of a set; nothing if there is no such set.
@@ -119,9 +135,11 @@ fn raw_element(item: Attributes<'_>) -> Option<RawElement<'_>> {
         let counter = item.nested(element::EXPRESSION)?.nested(object::EXPRESSION_DATA)?;
         counter.be64(object::PACKETS)
     };
+    let data = item.nested(element::DATA);
     Some(RawElement {
         key: item.nested(element::KEY)?.get(element::VALUE)?,
-        data: item.nested(element::DATA).and_then(|data| data.get(element::VALUE)).unwrap_or_default(),
+        data: data.and_then(|data| data.get(element::VALUE)).unwrap_or_default(),
+        chain: data.and_then(|data| data.nested(element::VERDICT)?.text(element::CHAIN)).unwrap_or_default(),
         comment: item.get(element::USERDATA).and_then(nftables::read_comment).unwrap_or_default(),
         packets: packets().unwrap_or(0),
     })

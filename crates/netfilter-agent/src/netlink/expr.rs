@@ -21,6 +21,8 @@ pub(super) struct Lowered<'a>(pub(super) &'a Expression);
 
 /// `NFT_META_IIFKIND`, which libc does not have yet.
 const META_IIFKIND: i32 = 26;
+/// `NFT_META_OIFKIND`, as well.
+const META_OIFKIND: i32 = 27;
 /// `NFT_OBJECT_COUNTER`, which it does not have either.
 const COUNTER_OBJECT: u32 = 1;
 /// `NFT_SOCKET_TRANSPARENT`.
@@ -89,6 +91,16 @@ fn lower(expression: &Expression) -> (&'static CStr, Vec<(u32, Setting)>) {
                 (sys::NFTNL_EXPR_BITWISE_XOR, Bytes(vec![0; 4])),
             ],
         ),
+        Expression::SetBits(at, bits) => (
+            c"bitwise",
+            vec![
+                (sys::NFTNL_EXPR_BITWISE_SREG, register(*at)),
+                (sys::NFTNL_EXPR_BITWISE_DREG, register(*at)),
+                (sys::NFTNL_EXPR_BITWISE_LEN, Number(4)),
+                (sys::NFTNL_EXPR_BITWISE_MASK, Bytes(bits.map(|byte| !byte).to_vec())),
+                (sys::NFTNL_EXPR_BITWISE_XOR, Bytes(bits.to_vec())),
+            ],
+        ),
         Expression::Compare(at, comparison, value) => (
             c"cmp",
             vec![
@@ -115,6 +127,26 @@ fn lower(expression: &Expression) -> (&'static CStr, Vec<(u32, Setting)>) {
             settings.push((sys::NFTNL_EXPR_LOOKUP_DREG, register(*to)));
             (c"lookup", settings)
         }
+        Expression::Follow(set, key) => {
+            let mut settings = lookup(*set, *key);
+            settings.push((sys::NFTNL_EXPR_LOOKUP_DREG, Number(libc::NFT_REG_VERDICT as u32)));
+            (c"lookup", settings)
+        }
+        Expression::Random(below, to) => (
+            c"numgen",
+            vec![
+                (sys::NFTNL_EXPR_NG_DREG, register(*to)),
+                (sys::NFTNL_EXPR_NG_MODULUS, Number(*below)),
+                (sys::NFTNL_EXPR_NG_TYPE, Number(libc::NFT_NG_RANDOM as u32)),
+            ],
+        ),
+        Expression::MarkWith(from) => (
+            c"meta",
+            vec![
+                (sys::NFTNL_EXPR_META_KEY, Number(libc::NFT_META_MARK as u32)),
+                (sys::NFTNL_EXPR_META_SREG, register(*from)),
+            ],
+        ),
         Expression::Count(counter) => (
             c"objref",
             vec![
@@ -131,6 +163,7 @@ fn lower(expression: &Expression) -> (&'static CStr, Vec<(u32, Setting)>) {
                 (sys::NFTNL_EXPR_NAT_REG_PROTO_MIN, register(Register(address + 1))),
             ],
         ),
+        Expression::Masquerade => (c"masq", Vec::new()),
         Expression::Verdict(verdict) => lower_verdict(*verdict),
     }
 }
@@ -180,6 +213,9 @@ fn lower_known(known: Known, to: Register) -> (&'static CStr, Vec<(u32, Setting)
     match known {
         Known::InputName => meta(libc::NFT_META_IIFNAME),
         Known::InputKind => meta(META_IIFKIND),
+        Known::OutputName => meta(libc::NFT_META_OIFNAME),
+        Known::OutputKind => meta(META_OIFKIND),
+        Known::Mark => meta(libc::NFT_META_MARK),
         Known::Network => meta(libc::NFT_META_NFPROTO),
         Known::Transport => meta(libc::NFT_META_L4PROTO),
         Known::EtherType => meta(libc::NFT_META_PROTOCOL),

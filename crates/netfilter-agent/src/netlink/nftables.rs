@@ -9,7 +9,7 @@ use super::{
     rules,
 };
 use crate::ruleset::{
-    Addresses, Element, Family, Key, SETS, Set, TABLE, UNKNOWN_COUNTER, Value, chains, stamp,
+    Addresses, Balancer, Element, Family, Key, SETS, Set, TABLE, UNKNOWN_COUNTER, Value, chains, stamp,
 };
 
 /// `NFNL_SUBSYS_NFTABLES`, in the upper byte of a message's type.
@@ -17,6 +17,8 @@ pub(super) const SUBSYSTEM: u16 = 10 << 8;
 const NEW_TABLE: u16 = SUBSYSTEM;
 const GET_TABLE: u16 = SUBSYSTEM | 1;
 const DELETE_TABLE: u16 = SUBSYSTEM | 2;
+const GET_CHAIN: u16 = SUBSYSTEM | 4;
+const DELETE_CHAIN: u16 = SUBSYSTEM | 5;
 const DELETE_RULE: u16 = SUBSYSTEM | 8;
 const NEW_SET: u16 = SUBSYSTEM | 9;
 const NEW_ELEMENT: u16 = SUBSYSTEM | 12;
@@ -40,6 +42,12 @@ pub(super) mod table {
 
 /// `NFTA_RULE_TABLE`.
 const RULE_TABLE: u16 = 1;
+
+/// `NFTA_CHAIN_*`.
+pub(super) mod chain {
+    pub(crate) const TABLE: u16 = 1;
+    pub(crate) const NAME: u16 = 3;
+}
 
 /// `NFTA_SET_*`.
 mod set {
@@ -67,6 +75,14 @@ pub(super) mod element {
     pub(crate) const USERDATA: u16 = 6;
     pub(crate) const EXPRESSION: u16 = 7;
     pub(crate) const VALUE: u16 = 1;
+    /// `NFTA_DATA_VERDICT`.
+    pub(crate) const VERDICT: u16 = 2;
+    /// `NFTA_VERDICT_CODE`.
+    pub(crate) const CODE: u16 = 1;
+    /// `NFTA_VERDICT_CHAIN`.
+    pub(crate) const CHAIN: u16 = 2;
+    /// `NFT_GOTO`.
+    pub(crate) const GOTO: u32 = -4_i32 as u32;
 }
 
 /// `NFTA_OBJ_*` and `NFTA_COUNTER_*`.
@@ -159,21 +175,38 @@ pub(crate) fn add_ruleset(batch: &mut Messages, addresses: Addresses) -> Made {
 }
 
 /// Makes the rules of tables that have their sets and counters already what they shall be, whatever they were.
-pub(crate) fn replace_rules(batch: &mut Messages, addresses: Addresses) {
+pub(crate) fn replace_rules(
+    batch: &mut Messages,
+    addresses: Addresses,
+    balancers: impl IntoIterator<Item = Balancer>,
+) {
     for family in Family::ALL {
         // Without a chain's name: all rules of the table.
         batch.add(DELETE_RULE, 0, &fixed(family.number()), |attrs| attrs.text(RULE_TABLE, TABLE));
     }
-    for chain in chains(addresses) {
+    for chain in chains(addresses).into_iter().chain(balancers.into_iter().map(Balancer::chain)) {
         rules::add_chain(batch, &chain, &mut Made::new());
     }
+}
+
+/// Makes a balancer's chain, which must not be there yet.
+pub(crate) fn add_balancer(batch: &mut Messages, balancer: Balancer, made: &mut Made) {
+    rules::add_chain(batch, &balancer.chain(), made);
+}
+
+/// Removes the chain of a balancer that nobody needs, and that has no rules any more.
+pub(crate) fn delete_balancer(batch: &mut Messages, balancer: Balancer) {
+    batch.add(DELETE_CHAIN, 0, &fixed(Family::Inet.number()), |attrs| {
+        attrs.text(chain::TABLE, TABLE);
+        attrs.text(chain::NAME, &balancer.name());
+    });
 }
 
 /// How many sets, counters and chains [`add_ruleset`] makes in a table.
 pub(crate) fn members(family: Family, addresses: Addresses) -> u32 {
     let sets = SETS.iter().filter(|set| set.family == family).count();
     let chains = chains(addresses).iter().filter(|chain| chain.family == family).count();
-    // And the counter. There are some twenty in all.
+    // And the counter. There are some thirty in all.
     (sets + chains + 1) as u32
 }
 
@@ -248,6 +281,14 @@ fn put_element(attrs: &mut Attrs<'_>, operation: Operation, item: &Element) {
         if !item.data.as_bytes().is_empty() {
             attrs.nest(element::DATA, |attrs| attrs.bytes(element::VALUE, item.data.as_bytes()));
         }
+        if let Some(balancer) = item.goes_to {
+            attrs.nest(element::DATA, |attrs| {
+                attrs.nest(element::VERDICT, |attrs| {
+                    attrs.be32(element::CODE, element::GOTO);
+                    attrs.text(element::CHAIN, &balancer.name());
+                });
+            });
+        }
         if !item.comment.is_empty() {
             attrs.bytes(element::USERDATA, &comment(&item.comment));
         }
@@ -273,6 +314,11 @@ pub(super) fn read_comment(userdata: &[u8]) -> Option<&str> {
 /// Asks for a table.
 pub(super) fn get_table(request: &mut Messages, family: Family) {
     request.add(GET_TABLE, ACK, &fixed(family.number()), |attrs| attrs.text(table::NAME, TABLE));
+}
+
+/// Asks for all chains of a family, other tables' too.
+pub(super) fn get_chains(request: &mut Messages, family: Family) {
+    request.add(GET_CHAIN, DUMP, &fixed(family.number()), |_| ());
 }
 
 /// Asks for a set's elements.

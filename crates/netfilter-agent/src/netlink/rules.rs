@@ -23,7 +23,7 @@ pub(super) fn add_chain(batch: &mut Messages, chain: &Chain, made: &mut Made) {
         Family::Bridge => ProtoFamily::Bridge,
     };
     let table = Table::new(c_text(TABLE), family);
-    let mut kernel_chain = nftnl::Chain::new(c_text(chain.name), &table);
+    let mut kernel_chain = nftnl::Chain::new(c_text(&chain.name), &table);
     if let Some(base) = chain.base {
         hang(&mut kernel_chain, base);
     }
@@ -56,7 +56,9 @@ fn hang(chain: &mut nftnl::Chain<'_>, Base { kind, hook, priority }: Base) {
     let hook = match hook {
         Hook::Prerouting => nftnl::Hook::PreRouting,
         Hook::Input => nftnl::Hook::In,
+        Hook::Forward => nftnl::Hook::Forward,
         Hook::Output => nftnl::Hook::Out,
+        Hook::Postrouting => nftnl::Hook::PostRouting,
     };
     chain.set_hook(hook, priority);
     chain.set_policy(nftnl::Policy::Accept);

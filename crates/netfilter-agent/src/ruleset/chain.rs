@@ -1,5 +1,7 @@
 //! What chains and rules are.
 
+use std::borrow::Cow;
+
 use super::{Expression, Family};
 
 /// What a base chain is for.
@@ -18,8 +20,12 @@ pub(crate) enum Hook {
     Prerouting,
     /// What is for this host itself.
     Input,
+    /// What passes through.
+    Forward,
     /// What local processes send.
     Output,
+    /// Everything that leaves.
+    Postrouting,
 }
 
 /// A chain that the kernel itself calls.
@@ -41,7 +47,7 @@ pub(crate) struct Rule {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Chain {
     pub(crate) family: Family,
-    pub(crate) name: &'static str,
+    pub(crate) name: Cow<'static, str>,
     pub(crate) base: Option<Base>,
     pub(crate) rules: Vec<Rule>,
 }

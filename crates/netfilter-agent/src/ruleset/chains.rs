@@ -1,13 +1,15 @@
 //! The chains and their rules, each under its own words in nft's language.
 
+use std::borrow::Cow;
+
 use super::{
     Addresses, Base, Chain, ChainKind, Comparison, Expression, Family, Hook, PacketPart, SetName,
     UNKNOWN_COUNTER, Verdict,
     expression::Known,
+    kernel_path,
     steps::{
         CONFIRMED, DNAT, R0, R1, R2, R3, R4, R6, destination_in, end, for_listener, for_services,
-        from_workload, ipv4, ipv4_frame, new, originally_for_services, originally_tcp, padded_text, rule,
-        tcp,
+        from_workload, ipv4, ipv4_frame, is_bridge, new, originally_for_services, originally_tcp, rule, tcp,
     },
 };
 
@@ -21,6 +23,10 @@ mod priority {
     /// Before any translation: where bridged packets pass the hooks (br_netfilter, which Docker turns on) the kernel sends a
     /// reset straight to the bridge port, untranslated, so it must answer the address that was dialled.
     pub(super) const RECHECK: i32 = -120;
+    /// nft's `mangle`, where marks are set: before the filters at 0, of which Docker's isolation of bridges is one.
+    pub(super) const FORWARD: i32 = -150;
+    /// Before Docker's translation at 100.
+    pub(super) const POSTROUTING: i32 = 90;
     /// Before the host firewall's own filters at 0.
     pub(super) const INPUT: i32 = -10;
     /// As above.
@@ -32,6 +38,7 @@ mod priority {
 /// Chains without a hook, by name.
 const GRANTED: &str = "granted";
 const EXACT: &str = "exact";
+const ANY: &str = "any";
 const REFUSE: &str = "refuse";
 const STILL_GRANTED: &str = "still_granted";
 const ARRIVING: &str = "arriving";
@@ -41,8 +48,8 @@ const BOUND: &str = "bound";
 /// All chains, those first that others go to.
 pub(crate) fn chains(addresses: Addresses) -> Vec<Chain> {
     let Addresses { services, listener } = addresses;
-    let inet = |name, base, rules| Chain { family: Family::Inet, name, base, rules };
-    let bridge = |name, base, rules| Chain { family: Family::Bridge, name, base, rules };
+    let inet = |name, base, rules| Chain { family: Family::Inet, name: Cow::Borrowed(name), base, rules };
+    let bridge = |name, base, rules| Chain { family: Family::Bridge, name: Cow::Borrowed(name), base, rules };
     let hook = |kind, hook, priority| Some(Base { kind, hook, priority });
     let to_service = || for_services(addresses);
     let to_listener = || [ipv4(), for_listener(addresses)].concat();
@@ -55,27 +62,8 @@ pub(crate) fn chains(addresses: Addresses) -> Vec<Chain> {
                 rule("reject with icmpx admin-prohibited", end(Verdict::AdminProhibited)),
             ],
         ),
-        inet(
-            EXACT,
-            None,
-            vec![
-                // A granted port without a listener is left for `guard` to refuse.
-                rule(
-                    "dnat ip to ip daddr . meta l4proto . th dport map @listeners",
-                    [
-                        ipv4(),
-                        vec![
-                            Expression::Packet(PacketPart::DestinationAddress, R0),
-                            Expression::Known(Known::Transport, R1),
-                            Expression::Packet(PacketPart::DestinationPort, R2),
-                            Expression::Map(SetName::Listeners, R0, R0),
-                            Expression::TranslateTo(R0),
-                        ],
-                    ]
-                    .concat(),
-                ),
-            ],
-        ),
+        inet(EXACT, None, kernel_path::exact()),
+        inet(ANY, None, kernel_path::every_port()),
         inet(
             GRANTED,
             None,
@@ -96,7 +84,7 @@ pub(crate) fn chains(addresses: Addresses) -> Vec<Chain> {
                     .concat(),
                 ),
                 rule(
-                    "meta l4proto tcp ip saddr . ip daddr @grants_any dnat ip to ip daddr map @listeners_any",
+                    "meta l4proto tcp ip saddr . ip daddr @grants_any goto any",
                     [
                         ipv4(),
                         tcp(),
@@ -104,9 +92,7 @@ pub(crate) fn chains(addresses: Addresses) -> Vec<Chain> {
                             Expression::Packet(PacketPart::SourceAddress, R0),
                             Expression::Packet(PacketPart::DestinationAddress, R1),
                             Expression::In(SetName::GrantsAny, R0),
-                            Expression::Packet(PacketPart::DestinationAddress, R0),
-                            Expression::Map(SetName::ListenersAny, R0, R0),
-                            Expression::TranslateTo(R0),
+                            Expression::Verdict(Verdict::Goto(ANY)),
                         ],
                     ]
                     .concat(),
@@ -140,10 +126,7 @@ pub(crate) fn chains(addresses: Addresses) -> Vec<Chain> {
                         "meta iifkind \"bridge\" iifname . ip saddr != @workloads counter name \"{UNKNOWN_COUNTER}\" drop"
                     ),
                     [
-                        vec![
-                            Expression::Known(Known::InputKind, R0),
-                            Expression::Compare(R0, Comparison::Equal, padded_text("bridge")),
-                        ],
+                        is_bridge(Known::InputKind),
                         ipv4(),
                         from_workload(Expression::NotIn(SetName::Workloads, R0)),
                         vec![Expression::Count(UNKNOWN_COUNTER)],
@@ -237,6 +220,16 @@ pub(crate) fn chains(addresses: Addresses) -> Vec<Chain> {
                     .concat(),
                 ),
             ],
+        ),
+        inet(
+            "forward",
+            hook(ChainKind::Filter, Hook::Forward, priority::FORWARD),
+            vec![kernel_path::between_bridges(addresses)],
+        ),
+        inet(
+            "postrouting",
+            hook(ChainKind::Nat, Hook::Postrouting, priority::POSTROUTING),
+            vec![kernel_path::to_own_bridge(addresses)],
         ),
         inet(
             ARRIVING,

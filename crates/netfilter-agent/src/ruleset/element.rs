@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use steppe_model::{Mac, Protocol};
 
-use super::SetName;
+use super::{Balancer, SetName};
 
 /// The name of an interface as the kernel compares it: 16 bytes, the rest NULs (`IFNAMSIZ`, linux/if.h).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -82,6 +82,11 @@ impl Value {
         self.with(&port.to_be_bytes())
     }
 
+    /// A number, in host order.
+    pub(crate) fn number(self, number: u32) -> Self {
+        self.with(&number.to_ne_bytes())
+    }
+
     pub(crate) fn interface(self, name: IfName) -> Self {
         self.with(&name.0)
     }
@@ -96,14 +101,16 @@ impl Value {
 }
 
 /// An element of a set or a map.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Element {
     /// Where it is.
     pub(crate) set: SetName,
     /// Its key.
     pub(crate) key: Value,
-    /// What it leads to; empty in a set.
+    /// What it leads to; empty in a set, and where it leads to a chain.
     pub(crate) data: Value,
+    /// Whose chain it leads to, where it leads to one.
+    pub(crate) goes_to: Option<Balancer>,
     /// Its comment; empty for none. At most 250 bytes.
     pub(crate) comment: String,
 }
@@ -132,6 +139,14 @@ impl Parts<'_> {
 
     pub(crate) fn port(&mut self) -> Option<u16> {
         self.take::<2>().map(u16::from_be_bytes)
+    }
+
+    pub(crate) fn number(&mut self) -> Option<u32> {
+        self.take::<4>().map(u32::from_ne_bytes)
+    }
+
+    pub(crate) fn socket(&mut self) -> Option<SocketAddrV4> {
+        Some(SocketAddrV4::new(self.ip()?, self.port()?))
     }
 
     pub(crate) fn interface(&mut self) -> Option<IfName> {

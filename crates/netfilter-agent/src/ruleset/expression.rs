@@ -26,6 +26,12 @@ pub(crate) enum Known {
     InputName,
     /// `meta iifkind` (Linux 5.6)
     InputKind,
+    /// `meta oifname`
+    OutputName,
+    /// `meta oifkind` (Linux 5.6)
+    OutputKind,
+    /// `meta mark`
+    Mark,
     /// `meta nfproto`
     Network,
     /// `meta l4proto`
@@ -85,6 +91,8 @@ pub(crate) enum Expression {
     Known(Known, Register),
     /// Keeps only some bits.
     Mask(Register, [u8; 4]),
+    /// Sets some bits, and leaves the others as they are.
+    SetBits(Register, [u8; 4]),
     /// Ends the rule unless the comparison holds.
     Compare(Register, Comparison, Vec<u8>),
     /// Ends the rule unless the set has the key at this register.
@@ -93,10 +101,18 @@ pub(crate) enum Expression {
     NotIn(SetName, Register),
     /// Loads what the map has for the key at the first register into the second; ends the rule if it has nothing.
     Map(SetName, Register, Register),
+    /// Goes where the map says for the key at this register; ends the rule if it has nothing.
+    Follow(SetName, Register),
+    /// Loads a random number below the first.
+    Random(u32, Register),
+    /// `meta mark set` what is in this register.
+    MarkWith(Register),
     /// Counts in a named counter.
     Count(&'static str),
     /// `dnat ip to` the address in this register and the port in the next.
     TranslateTo(Register),
+    /// `masquerade`
+    Masquerade,
     /// Decides.
     Verdict(Verdict),
 }

@@ -15,6 +15,10 @@ pub(crate) enum Key {
     Port,
     /// The name of an interface, 16 bytes.
     IfName,
+    /// A number: nft has no datatype for plain ones, so it is that of marks.
+    Number,
+    /// In a map: where to go on.
+    Verdict,
 }
 
 impl Key {
@@ -26,15 +30,18 @@ impl Key {
             Self::Protocol => 12,
             Self::Port => 13,
             Self::IfName => 41,
+            Self::Number => 19,
+            // `NFT_DATA_VERDICT`: the kernel's, not nft's.
+            Self::Verdict => 0xffff_ff00,
         }
     }
 
     /// Bytes in a key: each part is padded to whole registers of four bytes.
     pub(crate) fn padded(self) -> u32 {
         match self {
-            Self::Ipv4 | Self::Protocol | Self::Port => 4,
+            Self::Ipv4 | Self::Protocol | Self::Port | Self::Number => 4,
             Self::Ether => 8,
-            Self::IfName => 16,
+            Self::IfName | Self::Verdict => 16,
         }
     }
 
@@ -45,6 +52,8 @@ impl Key {
             Self::Protocol => "inet_proto",
             Self::Port => "inet_service",
             Self::IfName => "ifname",
+            Self::Number => "mark",
+            Self::Verdict => "verdict",
         }
     }
 }
@@ -62,6 +71,16 @@ pub(crate) enum SetName {
     Listeners,
     /// Where every other TCP port of a virtual IP leads.
     ListenersAny,
+    /// The protocols whose new connections take the kernel path: none, or all while the kernel has taken over.
+    Takeover,
+    /// By port of a virtual IP, the chain that chooses among its slots on the kernel path.
+    Services,
+    /// The same for every other TCP port of a virtual IP.
+    ServicesAny,
+    /// By port of a virtual IP and slot, an endpoint. The comment of an endpoint's first slot is its weight and node.
+    Endpoints,
+    /// The same for `ServicesAny`.
+    EndpointsAny,
     /// The virtual IPs, for their counters, which count what was refused. The comment is the service.
     Vips,
     /// In the bridge table: from which port, with which hardware address, a workload's address sends.
@@ -94,10 +113,11 @@ pub(crate) struct Set {
 }
 
 const WHO_TO_WHERE: &[Key] = &[Key::Ipv4, Key::Ipv4, Key::Protocol, Key::Port];
-const LISTENER: &[Key] = &[Key::Ipv4, Key::Port];
+const PORT: &[Key] = &[Key::Ipv4, Key::Protocol, Key::Port];
+const ADDRESS: &[Key] = &[Key::Ipv4, Key::Port];
 
 /// All of them.
-pub(crate) static SETS: [Set; 7] = [
+pub(crate) static SETS: [Set; 12] = [
     // set workloads { type ifname . ipv4_addr; }
     set(SetName::Workloads, "workloads", Family::Inet, &[Key::IfName, Key::Ipv4], &[], false),
     // set grants { type ipv4_addr . ipv4_addr . inet_proto . inet_service; counter; }
@@ -105,16 +125,26 @@ pub(crate) static SETS: [Set; 7] = [
     // set grants_any { type ipv4_addr . ipv4_addr; counter; }
     set(SetName::GrantsAny, "grants_any", Family::Inet, &[Key::Ipv4, Key::Ipv4], &[], true),
     // map listeners { type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }
+    set(SetName::Listeners, "listeners", Family::Inet, PORT, ADDRESS, false),
+    // map listeners_any { type ipv4_addr : ipv4_addr . inet_service; }
+    set(SetName::ListenersAny, "listeners_any", Family::Inet, &[Key::Ipv4], ADDRESS, false),
+    // set takeover { type inet_proto; }
+    set(SetName::Takeover, "takeover", Family::Inet, &[Key::Protocol], &[], false),
+    // map services { type ipv4_addr . inet_proto . inet_service : verdict; }
+    set(SetName::Services, "services", Family::Inet, PORT, &[Key::Verdict], false),
+    // map services_any { type ipv4_addr : verdict; }
+    set(SetName::ServicesAny, "services_any", Family::Inet, &[Key::Ipv4], &[Key::Verdict], false),
+    // map endpoints { type ipv4_addr . inet_proto . inet_service . mark : ipv4_addr . inet_service; }
     set(
-        SetName::Listeners,
-        "listeners",
+        SetName::Endpoints,
+        "endpoints",
         Family::Inet,
-        &[Key::Ipv4, Key::Protocol, Key::Port],
-        LISTENER,
+        &[Key::Ipv4, Key::Protocol, Key::Port, Key::Number],
+        ADDRESS,
         false,
     ),
-    // map listeners_any { type ipv4_addr : ipv4_addr . inet_service; }
-    set(SetName::ListenersAny, "listeners_any", Family::Inet, &[Key::Ipv4], LISTENER, false),
+    // map endpoints_any { type ipv4_addr . mark : ipv4_addr . inet_service; }
+    set(SetName::EndpointsAny, "endpoints_any", Family::Inet, &[Key::Ipv4, Key::Number], ADDRESS, false),
     // set vips { type ipv4_addr; counter; }
     set(SetName::Vips, "vips", Family::Inet, &[Key::Ipv4], &[], true),
     // set bindings { type ifname . ether_addr . ipv4_addr; }

@@ -56,11 +56,21 @@ pub(super) fn ipv4_frame() -> Vec<Expression> {
 
 /// `ct state new`
 pub(super) fn new() -> Vec<Expression> {
+    some_bit(Known::State, NEW)
+}
+
+/// That one of these bits is set, as nft writes `ct state new` and `ct status dnat`.
+pub(super) fn some_bit(known: Known, bits: u32) -> Vec<Expression> {
     vec![
-        Expression::Known(Known::State, R0),
-        Expression::Mask(R0, NEW.to_ne_bytes()),
+        Expression::Known(known, R0),
+        Expression::Mask(R0, bits.to_ne_bytes()),
         Expression::Compare(R0, Comparison::Different, 0_u32.to_ne_bytes().into()),
     ]
+}
+
+/// `meta iifkind "bridge"`, `meta oifkind "bridge"`
+pub(super) fn is_bridge(kind: Known) -> Vec<Expression> {
+    vec![Expression::Known(kind, R0), Expression::Compare(R0, Comparison::Equal, padded_text("bridge"))]
 }
 
 /// `ip daddr CIDR`
@@ -100,7 +110,7 @@ pub(super) fn from_workload(lookup: Expression) -> Vec<Expression> {
 }
 
 /// Text in 16 bytes, as the kernel has interface names and kinds.
-pub(super) fn padded_text(text: &str) -> Vec<u8> {
+fn padded_text(text: &str) -> Vec<u8> {
     let mut bytes = text.as_bytes().to_vec();
     bytes.resize(16, 0);
     bytes

@@ -32,10 +32,14 @@ fn chains_go_only_to_earlier_ones() {
     for chain in chains(addresses()) {
         for step in chain.rules.iter().flat_map(|rule| &rule.steps) {
             if let Expression::Verdict(Verdict::Goto(target)) = step {
-                assert!(known.contains(&(chain.family, *target)), "{} goes to {target}", chain.name);
+                assert!(
+                    known.contains(&(chain.family, (*target).to_owned())),
+                    "{} goes to {target}",
+                    chain.name
+                );
             }
         }
-        known.push((chain.family, chain.name));
+        known.push((chain.family, chain.name.into_owned()));
     }
 }
 
@@ -43,7 +47,11 @@ fn chains_go_only_to_earlier_ones() {
 fn lookups_stay_in_their_table() {
     for chain in chains(addresses()) {
         for step in chain.rules.iter().flat_map(|rule| &rule.steps) {
-            if let Expression::In(set, _) | Expression::NotIn(set, _) | Expression::Map(set, ..) = step {
+            if let Expression::In(set, _)
+            | Expression::NotIn(set, _)
+            | Expression::Map(set, ..)
+            | Expression::Follow(set, _) = step
+            {
                 assert_eq!(set.set().family, chain.family, "{}", chain.name);
             }
         }

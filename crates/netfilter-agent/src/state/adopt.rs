@@ -1,11 +1,18 @@
 //! From the kernel's elements back to state, when the agent starts.
 
-use std::{collections::HashMap, net::Ipv4Addr, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::{Ipv4Addr, SocketAddrV4},
+    sync::Arc,
+};
 
 use steppe_model::{ServiceKey, VirtualPort, Workload, WorkloadId};
 
-use super::{Bound, Edit, State};
-use crate::ruleset::{Cidr, IfName, Parts, SetName};
+use super::{Bound, Edit, State, TAKEOVER, Ways};
+use crate::{
+    netlink::dump::RawElement,
+    ruleset::{Balancer, Cidr, IfName, Parts, SetName},
+};
 
 /// Longest id of a workload: with the rest of the comment it fits the kernel's 256 bytes of user data.
 pub(super) const ID_BYTES: usize = 90;
@@ -25,27 +32,46 @@ pub(super) fn workload_comment(workload: &Workload) -> String {
     format!("{} {user} {} {name}", workload.port_ifindex, workload.id)
 }
 
+/// What was found of a port of a virtual IP.
+#[derive(Debug, Default)]
+struct FoundWays {
+    listener: Option<SocketAddrV4>,
+    slots: u32,
+    endpoints: BTreeMap<u32, (SocketAddrV4, String)>,
+}
+
+impl FoundWays {
+    /// The ways, without a kernel path that is not whole.
+    fn read(self) -> Option<Ways> {
+        let whole = self.endpoints.keys().copied().eq(0..self.slots);
+        let slots: Vec<_> = self.endpoints.into_values().filter(|_| whole).collect();
+        let without = || Ways::read(self.listener, &[]).filter(|_| self.listener.is_some());
+        Ways::read(self.listener, &slots).filter(|ways| ways.count() > 0).or_else(without)
+    }
+}
+
 /// What was found in the kernel, element by element.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
     workloads: Vec<(IfName, Ipv4Addr, String)>,
     bindings: HashMap<Ipv4Addr, (IfName, steppe_model::Mac)>,
     vips: Vec<(Ipv4Addr, ServiceKey)>,
-    ports: Vec<(Ipv4Addr, VirtualPort, std::net::SocketAddrV4)>,
+    ports: BTreeMap<(Ipv4Addr, VirtualPort), FoundWays>,
+    taken_over: usize,
     grants: Vec<(Ipv4Addr, Ipv4Addr, VirtualPort)>,
     elements: usize,
 }
 
 impl Found {
     /// Takes an element. What can't be read is not taken, so that [`Found::is_whole`] tells.
-    pub(crate) fn take(&mut self, set: SetName, key: &[u8], data: &[u8], comment: &str) {
+    pub(crate) fn take(&mut self, set: SetName, element: RawElement<'_>) {
         self.elements += 1;
         // An element that can't be read shows in the count.
-        let _ = self.read(set, key, data, comment);
+        let _ = self.read(set, element);
     }
 
-    fn read(&mut self, set: SetName, key: &[u8], data: &[u8], comment: &str) -> Option<()> {
-        let (mut key, mut data) = (Parts(key), Parts(data));
+    fn read(&mut self, set: SetName, element: RawElement<'_>) -> Option<()> {
+        let (mut key, mut data, comment) = (Parts(element.key), Parts(element.data), element.comment);
         match set {
             SetName::Workloads => {
                 self.workloads.push((key.interface()?, key.ip()?, comment.to_owned()));
@@ -55,14 +81,27 @@ impl Found {
                 self.bindings.insert(ip, (port, mac));
             }
             SetName::Vips => self.vips.push((key.ip()?, read_service(comment)?)),
-            SetName::Listeners => {
-                let (vip, protocol, number) = (key.ip()?, key.protocol()?, key.port()?);
-                let listener = std::net::SocketAddrV4::new(data.ip()?, data.port()?);
-                self.ports.push((vip, VirtualPort::new(protocol, number), listener));
+            SetName::Listeners => self.ways(exact(&mut key)?).listener = Some(data.socket()?),
+            SetName::ListenersAny => self.ways(any(&mut key)?).listener = Some(data.socket()?),
+            SetName::Services => {
+                let balancer = Balancer::named(element.chain).filter(|balancer| !balancer.every_port)?;
+                self.ways(exact(&mut key)?).slots = balancer.slots;
             }
-            SetName::ListenersAny => {
-                let listener = std::net::SocketAddrV4::new(data.ip()?, data.port()?);
-                self.ports.push((key.ip()?, VirtualPort::ANY, listener));
+            SetName::ServicesAny => {
+                let balancer = Balancer::named(element.chain).filter(|balancer| balancer.every_port)?;
+                self.ways(any(&mut key)?).slots = balancer.slots;
+            }
+            SetName::Endpoints => {
+                let ways = self.ways(exact(&mut key)?);
+                ways.endpoints.insert(key.number()?, (data.socket()?, comment.to_owned()));
+            }
+            SetName::EndpointsAny => {
+                let ways = self.ways(any(&mut key)?);
+                ways.endpoints.insert(key.number()?, (data.socket()?, comment.to_owned()));
+            }
+            SetName::Takeover => {
+                key.protocol()?;
+                self.taken_over += 1;
             }
             SetName::Grants => {
                 let (client, vip) = (key.ip()?, key.ip()?);
@@ -72,6 +111,10 @@ impl Found {
             SetName::GrantsAny => self.grants.push((key.ip()?, key.ip()?, VirtualPort::ANY)),
         }
         Some(())
+    }
+
+    fn ways(&mut self, port: (Ipv4Addr, VirtualPort)) -> &mut FoundWays {
+        self.ports.entry(port).or_default()
     }
 
     /// The state that these elements are, and whether it is all of them. What belongs to nothing is left out.
@@ -88,8 +131,13 @@ impl Found {
         for (vip, service) in self.vips {
             state.perform(&Edit::AddVip(vip, Arc::new(service)));
         }
-        for (vip, port, listener) in self.ports {
-            state.perform(&Edit::AddPort(vip, port, listener));
+        for ((vip, port), found) in self.ports {
+            if let Some(ways) = found.read() {
+                state.perform(&Edit::AddPort(vip, port, Arc::new(ways)));
+            }
+        }
+        if self.taken_over == TAKEOVER.len() {
+            state.perform(&Edit::TakeOver);
         }
         for (client, vip, port) in self.grants {
             let Some(id) = state.by_ip.get(&client) else { continue };
@@ -99,6 +147,15 @@ impl Found {
         let whole = state.elements() == self.elements;
         (state, whole)
     }
+}
+
+fn exact(key: &mut Parts<'_>) -> Option<(Ipv4Addr, VirtualPort)> {
+    let (vip, protocol, number) = (key.ip()?, key.protocol()?, key.port()?);
+    Some((vip, VirtualPort::new(protocol, number)))
+}
+
+fn any(key: &mut Parts<'_>) -> Option<(Ipv4Addr, VirtualPort)> {
+    Some((key.ip()?, VirtualPort::ANY))
 }
 
 fn read_workload(comment: &str, ip: Ipv4Addr, mac: steppe_model::Mac, bridge: IfName) -> Option<Workload> {

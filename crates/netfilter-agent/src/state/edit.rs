@@ -1,13 +1,10 @@
 //! The smallest changes of state, and their elements.
 
-use std::{
-    net::{Ipv4Addr, SocketAddrV4},
-    sync::Arc,
-};
+use std::{collections::HashSet, net::Ipv4Addr, sync::Arc};
 
 use steppe_model::{ServiceKey, VirtualPort};
 
-use super::{Bound, adopt::workload_comment};
+use super::{Bound, TAKEOVER, Ways, adopt::workload_comment};
 use crate::{
     netlink::nftables::Operation,
     ruleset::{Element, SetName, Value},
@@ -27,13 +24,19 @@ pub(crate) enum Edit {
     /// It has no ports any more.
     RemoveVip(Ipv4Addr, Arc<ServiceKey>),
     /// The virtual IP is there, the port not.
-    AddPort(Ipv4Addr, VirtualPort, SocketAddrV4),
+    AddPort(Ipv4Addr, VirtualPort, Arc<Ways>),
     /// It is there.
-    RemovePort(Ipv4Addr, VirtualPort, SocketAddrV4),
+    RemovePort(Ipv4Addr, VirtualPort, Arc<Ways>),
+    /// It led the first ways, and leads the second.
+    ChangePort(Ipv4Addr, VirtualPort, Arc<Ways>, Arc<Ways>),
     /// The workload is there, the grant not.
     AddGrant(Arc<Bound>, Ipv4Addr, VirtualPort),
     /// It is there.
     RemoveGrant(Arc<Bound>, Ipv4Addr, VirtualPort),
+    /// The kernel has not taken over.
+    TakeOver,
+    /// It has.
+    HandBack,
 }
 
 impl Edit {
@@ -45,10 +48,13 @@ impl Edit {
             Self::RenameWorkload(old, new) => Self::RenameWorkload(new, old),
             Self::AddVip(vip, service) => Self::RemoveVip(vip, service),
             Self::RemoveVip(vip, service) => Self::AddVip(vip, service),
-            Self::AddPort(vip, port, listener) => Self::RemovePort(vip, port, listener),
-            Self::RemovePort(vip, port, listener) => Self::AddPort(vip, port, listener),
+            Self::AddPort(vip, port, ways) => Self::RemovePort(vip, port, ways),
+            Self::RemovePort(vip, port, ways) => Self::AddPort(vip, port, ways),
+            Self::ChangePort(vip, port, old, new) => Self::ChangePort(vip, port, new, old),
             Self::AddGrant(bound, vip, port) => Self::RemoveGrant(bound, vip, port),
             Self::RemoveGrant(bound, vip, port) => Self::AddGrant(bound, vip, port),
+            Self::TakeOver => Self::HandBack,
+            Self::HandBack => Self::TakeOver,
         }
     }
 
@@ -60,18 +66,27 @@ impl Edit {
         }
     }
 
+    /// Whether it leads somewhere on the kernel path.
+    pub(crate) fn opens_kernel_path(&self) -> bool {
+        match self {
+            Self::AddPort(_, _, ways) | Self::ChangePort(_, _, _, ways) => ways.leads_past_the_proxy(),
+            _ => false,
+        }
+    }
+
     /// The virtual IP that it is about, if it is about one.
     pub(super) fn vip(&self) -> Option<Ipv4Addr> {
         match self {
             Self::AddWorkload(_) | Self::RemoveWorkload(_) | Self::RenameWorkload(..) => None,
+            Self::TakeOver | Self::HandBack => None,
             Self::AddVip(vip, _) | Self::RemoveVip(vip, _) => Some(*vip),
-            Self::AddPort(vip, ..) | Self::RemovePort(vip, ..) => Some(*vip),
+            Self::AddPort(vip, ..) | Self::RemovePort(vip, ..) | Self::ChangePort(vip, ..) => Some(*vip),
             Self::AddGrant(_, vip, _) | Self::RemoveGrant(_, vip, _) => Some(*vip),
         }
     }
 
     /// What it takes in the kernel, appended to `changes`.
-    pub(crate) fn elements(&self, changes: &mut Vec<(Operation, Element)>) {
+    pub(crate) fn elements(&self, changes: &mut Changes) {
         match self {
             Self::AddWorkload(bound) => {
                 workload(bound).into_iter().for_each(|e| changes.push((Operation::Add, e)))
@@ -85,22 +100,45 @@ impl Edit {
             }
             Self::AddVip(ip, service) => changes.push((Operation::Add, vip(*ip, service))),
             Self::RemoveVip(ip, service) => changes.push((Operation::Delete, vip(*ip, service))),
-            Self::AddPort(vip, port, listener) => {
-                changes.push((Operation::Add, service_port(*vip, *port, *listener)))
+            Self::AddPort(vip, port, ways) => each(Operation::Add, ways.elements(*vip, *port), changes),
+            Self::RemovePort(vip, port, ways) => {
+                each(Operation::Delete, ways.elements(*vip, *port), changes);
             }
-            Self::RemovePort(vip, port, listener) => {
-                changes.push((Operation::Delete, service_port(*vip, *port, *listener)));
+            Self::ChangePort(vip, port, old, new) => {
+                replace(old.elements(*vip, *port), new.elements(*vip, *port), changes);
             }
             Self::AddGrant(bound, vip, port) => changes.push((Operation::Add, grant(bound, *vip, *port))),
             Self::RemoveGrant(bound, vip, port) => {
                 changes.push((Operation::Delete, grant(bound, *vip, *port)))
             }
+            Self::TakeOver => each(Operation::Add, takeover(), changes),
+            Self::HandBack => each(Operation::Delete, takeover(), changes),
         }
     }
 }
 
+type Changes = Vec<(Operation, Element)>;
+
+fn each(operation: Operation, elements: impl IntoIterator<Item = Element>, changes: &mut Changes) {
+    changes.extend(elements.into_iter().map(|element| (operation, element)));
+}
+
+/// Only what differs.
+fn replace(old: Vec<Element>, new: Vec<Element>, changes: &mut Changes) {
+    let stays: HashSet<Element> = {
+        let old: HashSet<&Element> = old.iter().collect();
+        new.iter().filter(|element| old.contains(element)).cloned().collect()
+    };
+    each(Operation::Delete, old.into_iter().filter(|element| !stays.contains(element)), changes);
+    each(Operation::Add, new.into_iter().filter(|element| !stays.contains(element)), changes);
+}
+
+fn takeover() -> impl Iterator<Item = Element> {
+    TAKEOVER.into_iter().map(|protocol| element(SetName::Takeover, Value::EMPTY.protocol(protocol)))
+}
+
 fn element(set: SetName, key: Value) -> Element {
-    Element { set, key, data: Value::EMPTY, comment: String::new() }
+    Element { set, key, data: Value::EMPTY, goes_to: None, comment: String::new() }
 }
 
 fn workload(bound: &Bound) -> [Element; 2] {
@@ -113,15 +151,6 @@ fn workload(bound: &Bound) -> [Element; 2] {
 
 fn vip(ip: Ipv4Addr, service: &ServiceKey) -> Element {
     Element { comment: service.to_string(), ..element(SetName::Vips, Value::EMPTY.ip(ip)) }
-}
-
-fn service_port(vip: Ipv4Addr, port: VirtualPort, listener: SocketAddrV4) -> Element {
-    let key = Value::EMPTY.ip(vip);
-    let element = match port.number {
-        Some(number) => element(SetName::Listeners, key.protocol(port.protocol).port(number.get())),
-        None => element(SetName::ListenersAny, key),
-    };
-    Element { data: Value::EMPTY.socket(listener), ..element }
 }
 
 fn grant(bound: &Bound, vip: Ipv4Addr, port: VirtualPort) -> Element {

@@ -13,14 +13,22 @@ pub(super) enum Named<'a> {
     VirtualIp(Ipv4Addr),
     /// A port of a service.
     ServicePort(Ipv4Addr, VirtualPort),
+    /// That the kernel has taken over.
+    Takeover,
     /// Anything else can only be a workload.
     Workload(&'a str),
 }
+
+/// As `Takeover::id` writes it. No workload is called so: control puts the bridge's name behind an `@`.
+const TAKEOVER: &str = "takeover";
 
 /// Reads `WORKLOAD > VIP:PORT/PROTOCOL`, `VIP:PORT/PROTOCOL`, `VIP` or `WORKLOAD`, as `Grant::id`, `ServicePort::id`,
 /// `VirtualIp::id` and `WorkloadId` write them.
 pub(super) fn read(id: &ResourceId) -> Named<'_> {
     let text = id.as_str();
+    if text == TAKEOVER {
+        return Named::Takeover;
+    }
     if let Some((workload, rest)) = text.rsplit_once(" > ")
         && let Some((vip, port)) = address(rest)
     {
@@ -76,5 +84,7 @@ mod tests {
     fn the_rest_are_workloads() {
         let id = ResourceId::new("3f2a19c0@docker0");
         assert_eq!(read(&id), Named::Workload("3f2a19c0@docker0"));
+        let id = steppe_model::Takeover.id();
+        assert_eq!(read(&id), Named::Takeover);
     }
 }

@@ -6,7 +6,7 @@ use steppe_api::sync::Change;
 use steppe_model::{Grant, Resource, ResourceId, ServicePort, VirtualIp, VirtualPort, Workload, WorkloadId};
 
 use super::{
-    Bound, Edit, State,
+    Bound, Edit, State, Ways,
     adopt::{ID_BYTES, fits},
     id::{Named, read},
 };
@@ -47,7 +47,8 @@ impl State {
             Change::Upsert(Resource::Client(_)) => {
                 Err("clients of listeners are the proxy's business".into())
             }
-            Change::Upsert(Resource::Takeover(_)) => Err("the kernel path is not there yet".into()),
+            Change::Upsert(Resource::Takeover(_)) if self.takeover => Ok(Vec::new()),
+            Change::Upsert(Resource::Takeover(_)) => Ok(vec![Edit::TakeOver]),
             Change::Remove(id) => Ok(self.plan_removal(id)),
         }
     }
@@ -112,27 +113,16 @@ impl State {
 
     fn plan_service_port(&self, new: &ServicePort, limits: Limits) -> Result<Vec<Edit>, String> {
         check_vip(new.vip, limits)?;
-        let Some(listener) = new.listener else {
-            return Err("listener: the kernel path is not there yet".into());
-        };
-        if *listener.ip() != limits.listener {
-            return Err(format!(
-                "listener: {} is not on the listener address {}: start control with the same address as the agents",
-                listener, limits.listener
-            ));
-        }
+        let ways = Ways::new(new, limits)?;
         let vip = self.vips.get(&new.vip).filter(|vip| *vip.service == new.service);
         let Some(vip) = vip else {
             return Err(format!("vip: {} is not in force as that of `{}`", new.vip, new.service));
         };
-        let mut edits = Vec::new();
-        match vip.ports.get(&new.port) {
-            Some(old) if *old == listener => return Ok(edits),
-            Some(old) => edits.push(Edit::RemovePort(new.vip, new.port, *old)),
-            None => {}
-        }
-        edits.push(Edit::AddPort(new.vip, new.port, listener));
-        Ok(edits)
+        Ok(match vip.ports.get(&new.port) {
+            Some(old) if **old == ways => Vec::new(),
+            Some(old) => vec![Edit::ChangePort(new.vip, new.port, old.clone(), Arc::new(ways))],
+            None => vec![Edit::AddPort(new.vip, new.port, Arc::new(ways))],
+        })
     }
 
     fn plan_grant(&self, grant: &Grant, limits: Limits) -> Result<Vec<Edit>, String> {
@@ -158,6 +148,8 @@ impl State {
             }
             Named::ServicePort(vip, port) => self.plan_port_removal(vip, port, &mut edits),
             Named::VirtualIp(vip) => self.plan_vip_removal(vip, &mut edits),
+            Named::Takeover if self.takeover => edits.push(Edit::HandBack),
+            Named::Takeover => {}
             Named::Workload(id) => self.plan_workload_removal(&WorkloadId::new(id), &mut edits),
         }
         edits
@@ -165,14 +157,14 @@ impl State {
 
     fn plan_port_removal(&self, vip: Ipv4Addr, port: VirtualPort, edits: &mut Vec<Edit>) {
         let Some(entry) = self.vips.get(&vip) else { return };
-        let Some(listener) = entry.ports.get(&port) else { return };
-        edits.push(Edit::RemovePort(vip, port, *listener));
+        let Some(ways) = entry.ports.get(&port) else { return };
+        edits.push(Edit::RemovePort(vip, port, ways.clone()));
     }
 
     /// A virtual IP goes with its ports.
     fn plan_vip_removal(&self, vip: Ipv4Addr, edits: &mut Vec<Edit>) {
         let Some(entry) = self.vips.get(&vip) else { return };
-        edits.extend(entry.ports.iter().map(|(port, listener)| Edit::RemovePort(vip, *port, *listener)));
+        edits.extend(entry.ports.iter().map(|(port, ways)| Edit::RemovePort(vip, *port, ways.clone())));
         edits.push(Edit::RemoveVip(vip, entry.service.clone()));
     }
 

@@ -1,11 +1,13 @@
 use proptest::prelude::*;
+use std::net::SocketAddrV4;
 use steppe_api::sync::Change;
-use steppe_model::{Protocol, ResourceId};
+
+use steppe_model::{Endpoint, Protocol, ResourceId, Takeover};
 
 use super::*;
 use crate::{
-    netlink::nftables::Operation,
-    ruleset::{Element, SetName, Value},
+    netlink::{dump::RawElement, nftables::Operation},
+    ruleset::{Balancer, Element, SetName, Value},
 };
 
 /// Ports 1 to 4 are on `br0`; so is 5, and it will be gone.
@@ -47,12 +49,22 @@ fn virtual_ip(vip: u8) -> Resource {
 }
 
 fn service_port(vip: u8, port: u16, listener: u16) -> Resource {
+    service_port_with(vip, port, Some(listener), &[])
+}
+
+/// `endpoints`: the last part of each one's address, and its weight.
+fn service_port_with(vip: u8, port: u16, listener: Option<u16>, endpoints: &[(u8, u8)]) -> Resource {
+    let endpoint = |(last, weight): &(u8, u8)| Endpoint {
+        address: SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, *last), 8080),
+        weight: *weight,
+        node: format!("node {last}").into(),
+    };
     Resource::ServicePort(ServicePort {
         service: service(vip),
         vip: Ipv4Addr::new(247, 0, 0, vip),
         port: VirtualPort::new(Protocol::Tcp, port),
-        listener: Some(SocketAddrV4::new(limits().listener, listener)),
-        endpoints: Vec::new(),
+        listener: listener.map(|port| SocketAddrV4::new(limits().listener, port)),
+        endpoints: endpoints.iter().map(endpoint).collect(),
     })
 }
 
@@ -69,9 +81,19 @@ fn resource() -> impl Strategy<Value = Resource> {
         (0..4u8, 1..5u8, 1..7u32, "[a-z ]{0,4}")
             .prop_map(|(id, ip, port, name)| workload(id, ip, port, &name)),
         (0..3u8).prop_map(virtual_ip),
-        (0..3u8, 0..3u16, 1..4u16).prop_map(|(vip, port, listener)| service_port(vip, port, listener)),
+        ways().prop_map(|(vip, port, listener, endpoints)| {
+            service_port_with(vip, port, listener, &endpoints)
+        }),
+        Just(Resource::Takeover(Takeover)),
         (0..4u8, 0..3u8, 0..3u16).prop_map(|(id, vip, port)| grant(id, vip, port)),
     ]
+}
+
+/// A port of a virtual IP, and where it leads: both, one, or nowhere, which is refused.
+fn ways() -> impl Strategy<Value = (u8, u16, Option<u16>, Vec<(u8, u8)>)> {
+    let weight = prop_oneof![3 => 1..4u8, 1 => 1..=100u8];
+    let endpoints = proptest::collection::vec((1..5u8, weight), 0..5);
+    (0..3u8, 0..3u16, proptest::option::of(1..4u16), endpoints)
 }
 
 fn changes() -> impl Strategy<Value = Vec<Change>> {
@@ -84,16 +106,17 @@ fn changes() -> impl Strategy<Value = Vec<Change>> {
 
 /// The kernel's side: refuses what the kernel refuses.
 #[derive(Default)]
-struct Kernel(BTreeMap<(SetName, Value), (Value, String)>);
+struct Kernel(BTreeMap<(SetName, Value), Element>);
 
 impl Kernel {
     fn perform(&mut self, edit: &Edit) {
         let mut elements = Vec::new();
         edit.elements(&mut elements);
-        for (operation, Element { set, key, data, comment }) in elements {
+        for (operation, element) in elements {
+            let at = (element.set, element.key);
             let old = match operation {
-                Operation::Add => self.0.insert((set, key), (data, comment)),
-                Operation::Delete => self.0.remove(&(set, key)),
+                Operation::Add => self.0.insert(at, element),
+                Operation::Delete => self.0.remove(&at),
             };
             assert_eq!(old.is_some(), operation == Operation::Delete, "{edit:?}");
         }
@@ -101,8 +124,10 @@ impl Kernel {
 
     fn adopt(&self) -> (State, bool) {
         let mut found = Found::default();
-        for ((set, key), (data, comment)) in &self.0 {
-            found.take(*set, key.as_bytes(), data.as_bytes(), comment);
+        for ((set, key), element) in &self.0 {
+            let chain = element.goes_to.map(Balancer::name).unwrap_or_default();
+            let (key, data) = (key.as_bytes(), element.data.as_bytes());
+            found.take(*set, RawElement { key, data, chain: &chain, comment: &element.comment, packets: 0 });
         }
         found.into_state()
     }

@@ -1,6 +1,10 @@
 //! control's end of the agent's socket.
 
-use std::{future::Future, net::Ipv4Addr, time::Duration};
+use std::{
+    future::Future,
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
 use steppe_api::{
     uds,
@@ -144,14 +148,14 @@ pub async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut()
 }
 
 pub fn workload_id(container: &Container) -> String {
-    format!("{}@br0", container.port)
+    format!("{}@{}", container.port, container.bridge)
 }
 
 pub fn workload(host: &Host, container: &Container) -> v1::Resource {
     let workload = v1::Workload {
         ip: container.ip.to_string(),
         mac: container.mac.clone(),
-        bridge: "br0".into(),
+        bridge: container.bridge.clone(),
         port_ifindex: host.ifindex(&container.port),
         name: "api[0] of a job".into(),
         user: "alice".into(),
@@ -171,17 +175,38 @@ pub fn virtual_ip() -> v1::Resource {
 
 /// A port of `web` at [`VIP`]; port 0 is every TCP port.
 pub fn service_port(protocol: v1::Protocol, port: u16, listener: u16) -> v1::Resource {
-    let listener = v1::SocketAddress { ip: LISTENER.to_string(), port: listener.into() };
+    service_port_with(protocol, port, Some(listener), &[])
+}
+
+/// One that leads also, or only, to endpoints of these weights on the kernel path.
+pub fn service_port_with(
+    protocol: v1::Protocol,
+    port: u16,
+    listener: Option<u16>,
+    endpoints: &[(SocketAddr, u32)],
+) -> v1::Resource {
+    let address =
+        |address: SocketAddr| v1::SocketAddress { ip: address.ip().to_string(), port: address.port().into() };
+    let endpoint = |(at, weight): &(SocketAddr, u32)| v1::Endpoint {
+        address: Some(address(*at)),
+        weight: *weight,
+        node: "n17".into(),
+    };
     let content = v1::ServicePort {
         service: Some(web()),
         vip: VIP.into(),
         protocol: protocol.into(),
         port: port.into(),
-        listener: Some(listener),
-        endpoints: Vec::new(),
+        listener: listener.map(|port| address((LISTENER, port).into())),
+        endpoints: endpoints.iter().map(endpoint).collect(),
     };
     let id = format!("{VIP}:{}", port_text(protocol, port));
     v1::Resource { id, kind: Some(Kind::ServicePort(content)) }
+}
+
+/// The proxy is away.
+pub fn takeover() -> v1::Resource {
+    v1::Resource { id: "takeover".into(), kind: Some(Kind::Takeover(v1::Takeover {})) }
 }
 
 pub fn grant(container: &Container, protocol: v1::Protocol, port: u16) -> v1::Resource {

@@ -5,10 +5,14 @@
 
 mod adoption;
 mod agent;
+mod balance;
 mod control;
 mod grants;
 mod load;
 mod net;
+mod places;
 mod ports;
 mod refusals;
 mod resilience;
+mod server;
+mod takeover;

@@ -1,7 +1,7 @@
 //! A host with a bridge, and containers, as network namespaces. They go when the values are dropped.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, BufRead as _, BufReader},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::fd::AsFd as _,
@@ -122,23 +122,54 @@ impl Host {
         Self { net }
     }
 
-    /// A container on the bridge.
+    /// A container on `br0`.
     pub fn container(&self, last: u8) -> Container {
+        self.container_on("br0", Ipv4Addr::new(172, 30, 0, last))
+    }
+
+    /// A container on a bridge.
+    pub fn container_on(&self, bridge: &str, ip: Ipv4Addr) -> Container {
         static PORTS: AtomicU32 = AtomicU32::new(1);
+        let [a, b, c, d] = ip.octets();
         let container = Container {
             net: Namespace::new(),
+            bridge: bridge.into(),
             port: format!("veth{}", PORTS.fetch_add(1, Ordering::Relaxed)),
-            ip: Ipv4Addr::new(172, 30, 0, last),
-            mac: format!("02:42:ac:1e:00:{last:02x}"),
+            ip,
+            mac: format!("02:42:{a:02x}:{b:02x}:{c:02x}:{d:02x}"),
         };
-        let Container { net, port, ip, mac } = &container;
+        let Container { net, port, mac, .. } = &container;
         self.net.ip(&format!("link add {port} type veth peer name eth0 netns {}", net.pid()));
-        self.net.ip(&format!("link set {port} master br0 up"));
+        self.net.ip(&format!("link set {port} master {bridge} up"));
         net.ip(&format!("link set eth0 address {mac}"));
         net.ip(&format!("addr add {ip}/24 dev eth0"));
         net.ip("link set eth0 up");
-        net.ip("route add default via 172.30.0.1");
+        net.ip(&format!("route add default via {}", Ipv4Addr::new(a, b, c, 1)));
         container
+    }
+
+    /// Another bridge, with 172.31.0.1/24.
+    pub fn second_bridge(&self) {
+        self.net.ip("link add br1 type bridge");
+        self.net.ip("addr add 172.31.0.1/24 dev br1");
+        self.net.ip("link set br1 up");
+    }
+
+    /// Lets packets pass through, as Docker does.
+    pub fn forward(&self) {
+        self.net.run(|| fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap());
+    }
+
+    /// Another host, which is 192.0.2.2 and knows this one as 192.0.2.1, and nothing of its bridges.
+    pub fn neighbour(&self) -> Namespace {
+        let neighbour = Namespace::new();
+        self.net.ip(&format!("link add up0 type veth peer name eth0 netns {}", neighbour.pid()));
+        self.net.ip("addr add 192.0.2.1/24 dev up0");
+        self.net.ip("link set up0 up");
+        neighbour.ip("addr add 192.0.2.2/24 dev eth0");
+        neighbour.ip("link set eth0 up");
+        self.net.ip("route add default via 192.0.2.2");
+        neighbour
     }
 
     pub fn ifindex(&self, name: &str) -> u32 {
@@ -152,6 +183,7 @@ impl Host {
 
 pub struct Container {
     pub net: Namespace,
+    pub bridge: String,
     pub port: String,
     pub ip: Ipv4Addr,
     pub mac: String,

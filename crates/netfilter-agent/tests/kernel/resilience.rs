@@ -1,7 +1,6 @@
 //! Strangers, and the agent's absence.
 
 use std::{
-    fs,
     io::ErrorKind,
     time::{Duration, Instant},
 };
@@ -11,7 +10,7 @@ use steppe_api::v1::Protocol;
 use crate::{
     agent::{self, Agent},
     control::{Control, block_on, grant, service_port, until, virtual_ip, workload},
-    net::{Container, DEADLINE, Host, LISTENER, Namespace},
+    net::{Container, DEADLINE, Host, LISTENER},
 };
 
 async fn granted(host: &Host, agent: &Agent, container: &Container, port: u16) -> Control {
@@ -102,14 +101,8 @@ fn the_address_and_the_route_are_put_back() {
 #[test]
 fn nothing_for_a_virtual_ip_leaves_the_host_even_without_a_rule() {
     let host = Host::new();
-    let outside = Namespace::new();
-    host.net.ip(&format!("link add up0 type veth peer name eth0 netns {}", outside.pid()));
-    host.net.ip("addr add 192.0.2.1/24 dev up0");
-    host.net.ip("link set up0 up");
-    outside.ip("addr add 192.0.2.2/24 dev eth0");
-    outside.ip("link set eth0 up");
-    host.net.ip("route add default via 192.0.2.2");
-    host.net.run(|| fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap());
+    let outside = host.neighbour();
+    host.forward();
     outside.nft("add table ip seen");
     outside.nft("add chain ip seen every { type filter hook prerouting priority 0; }");
     outside.nft("add rule ip seen every ip daddr 247.0.0.0/8 counter");

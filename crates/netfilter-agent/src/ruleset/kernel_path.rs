@@ -1,0 +1,205 @@
+//! The ways of a granted new connection: to the proxy's listener, or from the kernel to an endpoint (the *kernel path*).
+
+use std::borrow::Cow;
+
+use super::{
+    Addresses, Chain, Comparison, Expression, Family, PacketPart, Rule, SetName,
+    expression::Known,
+    steps::{DNAT, R0, R1, R2, R3, R4, ipv4, is_bridge, originally_for_services, rule, some_bit},
+};
+
+/// In a packet's mark: passes from one bridge of this host to another by a grant. The rule in DOCKER-USER accepts what has
+/// it. Of the software that marks packets (see the registry github.com/fwmark/registry) only Calico, which may use any of
+/// bits 16 to 31, knows bit 28; Kubernetes, Cilium, Tailscale, Weave and Docker itself use lower ones.
+pub(crate) const BRIDGED: u32 = 1 << 28;
+
+/// A chain that chooses one of a service's slots with equal chance. There is one for each number of slots in use, and not one
+/// for each service, so that a change of services changes elements alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Balancer {
+    /// For connections to a port that has no entry of its own.
+    pub(crate) every_port: bool,
+    /// How many slots, from 1 on.
+    pub(crate) slots: u32,
+}
+
+impl Balancer {
+    /// The one whose chain has this name.
+    pub(crate) fn named(chain: &str) -> Option<Self> {
+        let rest = chain.strip_prefix("lb-")?;
+        let (every_port, slots) = match rest.strip_prefix("any-") {
+            Some(slots) => (true, slots),
+            None => (false, rest),
+        };
+        let balancer = Self { every_port, slots: slots.parse().ok()? };
+        (balancer.name() == chain).then_some(balancer)
+    }
+
+    /// Its chain's name.
+    pub(crate) fn name(self) -> String {
+        format!("lb-{}{}", if self.every_port { "any-" } else { "" }, self.slots)
+    }
+
+    /// Its chain.
+    pub(crate) fn chain(self) -> Chain {
+        let mut rules = vec![self.to_slot_below(self.slots)];
+        if self.slots > 1 {
+            // A packet may read the number of slots just before a transaction that takes some away, and look for its slot
+            // just after it. The first slot is there before and after.
+            rules.push(self.to_slot_below(1));
+        }
+        Chain { family: Family::Inet, name: Cow::Owned(self.name()), base: None, rules }
+    }
+
+    /// By chance and not in turn: services with the same number of slots share the chain, and one that is dialled in step with
+    /// another would always get the same turn.
+    fn to_slot_below(self, slots: u32) -> Rule {
+        let (words, mut steps, number, set) = if self.every_port {
+            ("", vec![to_address()], R1, SetName::EndpointsAny)
+        } else {
+            (" . meta l4proto . th dport", to_port(), R3, SetName::Endpoints)
+        };
+        steps.push(Expression::Random(slots, number));
+        rule(
+            format!("dnat ip to ip daddr{words} . numgen random mod {slots} map @{}", set.set().text),
+            [ipv4(), steps, translate_by(set)].concat(),
+        )
+    }
+}
+
+/// For a grant with a port. Whatever is in no map is left for `guard` to refuse.
+pub(super) fn exact() -> Vec<Rule> {
+    vec![
+        taken_over(service_port()),
+        rule(
+            "dnat ip to ip daddr . meta l4proto . th dport map @listeners",
+            [ipv4(), to_port(), translate_by(SetName::Listeners)].concat(),
+        ),
+        service_port(),
+    ]
+}
+
+/// For a grant of every port.
+pub(super) fn every_port() -> Vec<Rule> {
+    vec![
+        taken_over(service_port()),
+        taken_over(service()),
+        rule(
+            "dnat ip to ip daddr map @listeners_any",
+            [ipv4(), vec![to_address()], translate_by(SetName::ListenersAny)].concat(),
+        ),
+        service_port(),
+        service(),
+    ]
+}
+
+/// What comes back by the bridge that the client is on too would go to the client untranslated, past this host: it answers
+/// this host. An address is on one bridge alone.
+pub(super) fn to_own_bridge(addresses: Addresses) -> Rule {
+    rule(
+        format!(
+            "ct status dnat ct original ip daddr {} oifname . ip saddr @workloads masquerade",
+            addresses.services
+        ),
+        [
+            translated(addresses),
+            ipv4(),
+            vec![
+                Expression::Known(Known::OutputName, R0),
+                Expression::Packet(PacketPart::SourceAddress, R4),
+                Expression::In(SetName::Workloads, R0),
+                Expression::Masquerade,
+            ],
+        ]
+        .concat(),
+    )
+}
+
+/// Between bridges, in both directions: Docker would drop it.
+pub(super) fn between_bridges(addresses: Addresses) -> Rule {
+    rule(
+        format!(
+            "ct status dnat ct original ip daddr {} meta iifkind \"bridge\" meta oifkind \"bridge\" meta mark set meta mark | {BRIDGED:#010x}",
+            addresses.services
+        ),
+        [
+            translated(addresses),
+            is_bridge(Known::InputKind),
+            is_bridge(Known::OutputKind),
+            vec![
+                Expression::Known(Known::Mark, R0),
+                Expression::SetBits(R0, BRIDGED.to_ne_bytes()),
+                Expression::MarkWith(R0),
+            ],
+        ]
+        .concat(),
+    )
+}
+
+/// `meta l4proto @takeover …`
+fn taken_over(Rule { words, steps }: Rule) -> Rule {
+    let lookup = vec![Expression::Known(Known::Transport, R0), Expression::In(SetName::Takeover, R0)];
+    rule(format!("meta l4proto @takeover {words}"), [lookup, steps].concat())
+}
+
+fn service_port() -> Rule {
+    rule(
+        "ip daddr . meta l4proto . th dport vmap @services",
+        [ipv4(), to_port(), vec![Expression::Follow(SetName::Services, R0)]].concat(),
+    )
+}
+
+fn service() -> Rule {
+    rule(
+        "ip daddr vmap @services_any",
+        [ipv4(), vec![to_address(), Expression::Follow(SetName::ServicesAny, R0)]].concat(),
+    )
+}
+
+fn to_address() -> Expression {
+    Expression::Packet(PacketPart::DestinationAddress, R0)
+}
+
+/// `ip daddr . meta l4proto . th dport`
+fn to_port() -> Vec<Expression> {
+    vec![
+        to_address(),
+        Expression::Known(Known::Transport, R1),
+        Expression::Packet(PacketPart::DestinationPort, R2),
+    ]
+}
+
+fn translate_by(map: SetName) -> Vec<Expression> {
+    vec![Expression::Map(map, R0, R0), Expression::TranslateTo(R0)]
+}
+
+/// `ct status dnat ct original ip daddr CIDR`
+fn translated(addresses: Addresses) -> Vec<Expression> {
+    [some_bit(Known::Status, DNAT), originally_for_services(addresses, Comparison::Equal)].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chain_names_its_balancer() {
+        for (name, every_port, slots) in [("lb-3", false, 3), ("lb-any-256", true, 256)] {
+            let balancer = Balancer { every_port, slots };
+            assert_eq!((balancer.name().as_str(), Balancer::named(name)), (name, Some(balancer)));
+        }
+        for name in ["lb-", "lb-03", "lb-x", "lb", "exact"] {
+            assert_eq!(Balancer::named(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_slot_is_chosen_by_chance() {
+        let words = |slots| Balancer { every_port: false, slots }.chain().words();
+        assert_eq!(
+            words(1),
+            "inet chain lb-1 {\n\tdnat ip to ip daddr . meta l4proto . th dport . numgen random mod 1 map @endpoints\n}\n"
+        );
+        assert_eq!(words(3).lines().count(), 4, "{}", words(3));
+    }
+}
