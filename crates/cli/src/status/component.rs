@@ -25,10 +25,14 @@ pub(super) struct Component {
     pub(super) next: Option<String>,
 }
 
+/// What becomes of connections while the proxy is away, or not ready, and the kernel has taken over.
+const TAKEN_OVER: &str = "the kernel carries new connections";
+
 /// What it means that a process is down.
-fn effect(name: &str) -> &'static str {
+fn effect(name: &str, is_taken_over: bool) -> &'static str {
     match name {
         "control" => "traffic goes on, changes wait",
+        "proxy" if is_taken_over => TAKEN_OVER,
         "proxy" => "connections to services fail",
         "netfilter-agent" => "what is in the kernel holds, changes wait",
         "dns" => "names fail, traffic unaffected",
@@ -48,26 +52,52 @@ impl Component {
         row
     }
 
-    /// An agent: by its own word, and by control's where control is up. `waits` is a reason of its own not to be well.
-    pub(super) fn agent(
+    /// The proxy. `open` is how many connections it still has if it has been told to stop, `is_taken_over` whether new
+    /// ones go past it.
+    pub(super) fn proxy(
+        answer: &Answer<Option<About>>,
+        seen: Option<&AgentStatus>,
+        open: Option<u64>,
+        is_taken_over: bool,
+    ) -> Self {
+        let mut row = Self::of_agent("proxy", answer, seen, is_taken_over);
+        match open {
+            Some(open) if is_taken_over => {
+                row.is_not_well(format!("draining: {TAKEN_OVER}, {open} are open here"), None);
+            }
+            Some(open) => {
+                let state = format!("draining: it has been told to stop, {open} connections are open");
+                row.is_not_well(state, None);
+            }
+            None if is_taken_over && row.ok => row.is_not_well(format!("ready: {TAKEN_OVER} still"), None),
+            None => {}
+        }
+        row
+    }
+
+    /// Another agent: by its own word, and by control's where control is up.
+    pub(super) fn agent(name: &str, answer: &Answer<Option<About>>, seen: Option<&AgentStatus>) -> Self {
+        Self::of_agent(name, answer, seen, false)
+    }
+
+    fn of_agent(
         name: &str,
         answer: &Answer<Option<About>>,
         seen: Option<&AgentStatus>,
-        waits: Option<&str>,
+        is_taken_over: bool,
     ) -> Self {
         let mut row = Self::own_word(name, answer);
         match (answer, seen) {
-            (Ok(_), _) if waits.is_some() => row.is_not_well(waits.unwrap_or_default().to_owned(), None),
             (Ok(about), None) => {
                 if about.as_ref().is_some_and(|about| about.synced) {
                     return row;
                 }
                 row.state = "ok, without control".into();
             }
-            (Ok(_), Some(seen)) => row.judge(seen),
+            (Ok(_), Some(seen)) => row.judge(seen, is_taken_over),
             (Err(away), seen) => {
                 let since = seen.filter(|seen| seen.state() == AgentState::Down).map(|seen| seen.for_ms);
-                row.state = down(name, away, since);
+                row.state = down(effect(name, is_taken_over), away, since);
             }
         }
         row
@@ -85,7 +115,7 @@ impl Component {
             rejected: Vec::new(),
             next: None,
         };
-        row.judge(seen);
+        row.judge(seen, false);
         row
     }
 
@@ -97,13 +127,16 @@ impl Component {
             uptime_seconds: about.map(|about| about.uptime_seconds),
             in_force_version: about.map(|about| about.in_force_version).filter(|version| *version > 0),
             ok: answer.is_ok(),
-            state: answer.as_ref().err().map_or_else(|| "ok".into(), |away| down(name, away, None)),
+            state: answer
+                .as_ref()
+                .err()
+                .map_or_else(|| "ok".into(), |away| down(effect(name, false), away, None)),
             rejected: Vec::new(),
             next: answer.as_ref().err().map(Away::fix),
         }
     }
 
-    fn judge(&mut self, seen: &AgentStatus) {
+    fn judge(&mut self, seen: &AgentStatus, is_taken_over: bool) {
         let name = &seen.name;
         self.rejected =
             seen.rejected.iter().map(|reject| clean(&format!("{}: {}", reject.id, reject.reason))).collect();
@@ -111,10 +144,18 @@ impl Component {
         let late = format!("behind {behind} ({:.1}s)", seen.behind_ms as f64 / 1000.0);
         match seen.state() {
             AgentState::Down | AgentState::Unspecified => {
-                let why = if seen.error.is_empty() { effect(name) } else { &seen.error };
+                let effect = effect(name, is_taken_over);
+                let why = match &*seen.error {
+                    "" => effect.to_owned(),
+                    error if is_taken_over => format!("{effect} ({error})"),
+                    error => error.to_owned(),
+                };
                 let state = format!("not connected to control for {}: {why}", age(seen.for_ms / 1000));
                 let next = format!("see the logs of steppe-control and steppe-{name}");
                 self.is_not_well(clean(&state), Some(next));
+            }
+            AgentState::Syncing if is_taken_over => {
+                self.is_not_well(format!("syncing: {TAKEN_OVER}"), None);
             }
             AgentState::Syncing => self.is_not_well("syncing".into(), None),
             AgentState::Live if behind > 0 && seen.behind_ms >= LATE_MS => {
@@ -135,10 +176,10 @@ impl Component {
 }
 
 /// `DOWN 42s: names fail, traffic unaffected (there is no /run/steppe/dns.sock)`
-fn down(name: &str, away: &Away, since_ms: Option<u64>) -> String {
+fn down(effect: &str, away: &Away, since_ms: Option<u64>) -> String {
     if !away.is_down() {
         return format!("NO ANSWER: {}", clean(&away.reason()));
     }
     let since = since_ms.map(|ms| format!(" {}", age(ms / 1000))).unwrap_or_default();
-    format!("DOWN{since}: {} ({})", effect(name), clean(&away.reason()))
+    format!("DOWN{since}: {effect} ({})", clean(&away.reason()))
 }

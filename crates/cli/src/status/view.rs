@@ -21,16 +21,16 @@ impl From<Answers> for Status {
         let netfilter = answers.netfilter.as_ref().map(|agent| agent.about.clone()).map_err(Clone::clone);
         let control: Answer<_> =
             answers.control.as_ref().map(|control| control.about.clone()).map_err(Clone::clone);
-        let draining = answers.proxy.as_ref().is_ok_and(|proxy| proxy.draining);
+        let draining = answers.proxy.as_ref().ok().filter(|proxy| proxy.draining);
         let mut components = vec![
             Component::control(&control, seen.and_then(|control| readiness(control).err())),
-            Component::agent(
-                "proxy",
+            Component::proxy(
                 &proxy,
                 of("proxy"),
-                draining.then_some("draining: it has been told to stop"),
+                draining.map(|proxy| proxy.active_connections),
+                seen.is_some_and(|control| control.takeover_in_force),
             ),
-            Component::agent("netfilter-agent", &netfilter, of("netfilter-agent"), None),
+            Component::agent("netfilter-agent", &netfilter, of("netfilter-agent")),
         ];
         let others = seen.into_iter().flat_map(|control| &control.agents);
         components.extend(others.filter(|agent| !ASKED.contains(&&*agent.name)).map(Component::by_hearsay));

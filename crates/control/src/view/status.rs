@@ -34,6 +34,7 @@ pub fn status(core: &Core, now: Instant) -> v1::ControlStatus {
         services: services.len() as u64,
         services_empty: services.values().filter(|service| service.empty_since.is_some()).count() as u64,
         ignored: core.planner.ignored().map(|left_out| ignored(&left_out)).collect(),
+        takeover_in_force: core.push.is_taken_over(),
     }
 }
 
@@ -58,6 +59,7 @@ fn agent_status(core: &Core, agent: AgentName, now: Instant) -> v1::AgentStatus 
         rejected: rejected
             .map(|(id, reason)| v1::Reject { version: 0, id: id.to_string(), reason: reason.clone() })
             .collect(),
+        draining: state.is_draining(),
     }
 }
 

@@ -51,6 +51,7 @@ fn answers() -> Answers {
                 text: "connect_to=web:x".into(),
                 reason: "port".into(),
             }],
+            takeover_in_force: false,
         }),
         proxy: Ok(ProxyStatus { about: about("1.2.0", 76, 8812), ..ProxyStatus::default() }),
         netfilter: Ok(NetfilterStatus { about: about("1.1.4", 217, 8810), ..NetfilterStatus::default() }),
@@ -143,6 +144,43 @@ fn with_control_down_the_agents_speak_for_themselves() {
     assert!(text.contains("netfilter-agent  1.1.4    9d1h  r8810     ok\n"), "{text}");
     assert!(text.contains("next: start steppe-control"), "{text}");
     assert!(!text.contains("workloads"), "{text}");
+}
+
+#[test]
+fn what_becomes_of_connections_without_the_proxy_is_shown() {
+    let state = |proxy: Answer<ProxyStatus>, seen: AgentStatus, takeover_in_force: bool| {
+        let control = ControlStatus { agents: vec![seen], takeover_in_force, ..ControlStatus::default() };
+        let mut answers = Answers { control: Ok(control), proxy, ..answers() };
+        if let Ok(proxy) = &mut answers.proxy {
+            proxy.about = about("1.2.0", 1, 1);
+        }
+        Status::from(answers).components.swap_remove(1).state
+    };
+    let away = |for_ms| AgentStatus {
+        state: AgentState::Down.into(),
+        error: "refused".into(),
+        for_ms,
+        ..agent("proxy", 0, 0, 0)
+    };
+    let live = || agent("proxy", 1, 1, 0);
+    let drains = || ProxyStatus { draining: true, active_connections: 3, ..ProxyStatus::default() };
+
+    let text = state(Err(down(Process::Proxy)), away(4000), true);
+    assert!(text.starts_with("DOWN 4s: the kernel carries new connections (there is no"), "{text}");
+    let text = state(Err(down(Process::Proxy)), away(4000), false);
+    assert!(text.starts_with("DOWN 4s: connections to services fail"), "{text}");
+    let text = state(Ok(drains()), live(), true);
+    assert_eq!(text, "draining: the kernel carries new connections, 3 are open here");
+    let text = state(Ok(drains()), live(), false);
+    assert_eq!(text, "draining: it has been told to stop, 3 connections are open");
+    let syncing = AgentStatus { state: AgentState::Syncing.into(), ..live() };
+    let text = state(Ok(ProxyStatus::default()), syncing, true);
+    assert_eq!(text, "syncing: the kernel carries new connections");
+    let text = state(Ok(ProxyStatus::default()), away(1000), true);
+    assert_eq!(text, "not connected to control for 1s: the kernel carries new connections (refused)");
+    let text = state(Ok(ProxyStatus::default()), live(), true);
+    assert_eq!(text, "ready: the kernel carries new connections still");
+    assert_eq!(state(Ok(ProxyStatus::default()), live(), false), "ok");
 }
 
 #[test]
