@@ -255,8 +255,9 @@ fn lower_verdict(verdict: Verdict) -> (&'static CStr, Vec<(u32, Setting)>) {
     match verdict {
         Verdict::Accept => (c"immediate", immediate(libc::NF_ACCEPT)),
         Verdict::Drop => (c"immediate", immediate(libc::NF_DROP)),
-        Verdict::Goto(chain) => {
-            let mut settings = immediate(libc::NFT_GOTO);
+        Verdict::Goto(chain) | Verdict::Jump(chain) => {
+            let how = if matches!(verdict, Verdict::Jump(_)) { libc::NFT_JUMP } else { libc::NFT_GOTO };
+            let mut settings = immediate(how);
             settings.push((sys::NFTNL_EXPR_IMM_CHAIN, Text(c_text(chain))));
             (c"immediate", settings)
         }

@@ -37,6 +37,8 @@ mod priority {
 
 /// Chains without a hook, by name.
 const GRANTED: &str = "granted";
+const TO_ENDPOINT: &str = "to_endpoint";
+const TO_ANY_ENDPOINT: &str = "to_any_endpoint";
 const EXACT: &str = "exact";
 const ANY: &str = "any";
 const REFUSE: &str = "refuse";
@@ -62,8 +64,10 @@ pub(crate) fn chains(addresses: Addresses) -> Vec<Chain> {
                 rule("reject with icmpx admin-prohibited", end(Verdict::AdminProhibited)),
             ],
         ),
-        inet(EXACT, None, kernel_path::exact()),
-        inet(ANY, None, kernel_path::every_port()),
+        inet(TO_ENDPOINT, None, kernel_path::to_endpoint()),
+        inet(TO_ANY_ENDPOINT, None, kernel_path::to_any_endpoint(TO_ENDPOINT)),
+        inet(EXACT, None, kernel_path::exact(TO_ENDPOINT)),
+        inet(ANY, None, kernel_path::every_port(TO_ANY_ENDPOINT)),
         inet(
             GRANTED,
             None,

@@ -78,6 +78,11 @@ impl Value {
         self.with(&[protocol.number()])
     }
 
+    /// A protocol that is all there is: not padded.
+    pub(crate) fn only_protocol(protocol: Protocol) -> Self {
+        Self { length: 1, ..Self::EMPTY.protocol(protocol) }
+    }
+
     pub(crate) fn port(self, port: u16) -> Self {
         self.with(&port.to_be_bytes())
     }
@@ -121,7 +126,8 @@ pub(crate) struct Parts<'a>(pub(crate) &'a [u8]);
 impl Parts<'_> {
     fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
         let part = *self.0.first_chunk::<N>()?;
-        self.0 = self.0.get(N.next_multiple_of(4)..)?;
+        // The last one need not be padded.
+        self.0 = self.0.get(N.next_multiple_of(4)..).unwrap_or_default();
         Some(part)
     }
 

@@ -74,6 +74,8 @@ pub(crate) enum Verdict {
     Accept,
     /// `drop`
     Drop,
+    /// `jump CHAIN`: comes back when nothing there decides.
+    Jump(&'static str),
     /// `goto CHAIN`
     Goto(&'static str),
     /// `reject with tcp reset` (in prerouting: Linux 5.9)

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::{
-    Addresses, Chain, Comparison, Expression, Family, PacketPart, Rule, SetName,
+    Addresses, Chain, Comparison, Expression, Family, PacketPart, Rule, SetName, Verdict,
     expression::Known,
     steps::{DNAT, R0, R1, R2, R3, R4, ipv4, is_bridge, originally_for_services, rule, some_bit},
 };
@@ -67,29 +67,57 @@ impl Balancer {
     }
 }
 
-/// For a grant with a port. Whatever is in no map is left for `guard` to refuse.
-pub(super) fn exact() -> Vec<Rule> {
+/// By port. The map stands in one rule alone: with every change of a map that leads to chains the kernel looks through all of
+/// it for each rule that has it.
+pub(super) fn to_endpoint() -> Vec<Rule> {
+    vec![rule(
+        "ip daddr . meta l4proto . th dport vmap @services",
+        [ipv4(), to_port(), vec![Expression::Follow(SetName::Services, R0)]].concat(),
+    )]
+}
+
+/// By port, and what has none of its own by address. `exact`: the chain of [`to_endpoint`].
+pub(super) fn to_any_endpoint(exact: &'static str) -> Vec<Rule> {
     vec![
-        taken_over(service_port()),
+        rule(format!("jump {exact}"), vec![Expression::Verdict(Verdict::Jump(exact))]),
         rule(
-            "dnat ip to ip daddr . meta l4proto . th dport map @listeners",
-            [ipv4(), to_port(), translate_by(SetName::Listeners)].concat(),
+            "ip daddr vmap @services_any",
+            [ipv4(), vec![to_address(), Expression::Follow(SetName::ServicesAny, R0)]].concat(),
         ),
-        service_port(),
     ]
 }
 
-/// For a grant of every port.
-pub(super) fn every_port() -> Vec<Rule> {
+/// For a grant with a port. `endpoint`: the chain of [`to_endpoint`]. What is in no map is left for `guard` to refuse.
+pub(super) fn exact(endpoint: &'static str) -> Vec<Rule> {
+    let listener = rule(
+        "dnat ip to ip daddr . meta l4proto . th dport map @listeners",
+        [ipv4(), to_port(), translate_by(SetName::Listeners)].concat(),
+    );
+    either(listener, endpoint)
+}
+
+/// For a grant of every port. `endpoint`: the chain of [`to_any_endpoint`].
+pub(super) fn every_port(endpoint: &'static str) -> Vec<Rule> {
+    let listener = rule(
+        "dnat ip to ip daddr map @listeners_any",
+        [ipv4(), vec![to_address()], translate_by(SetName::ListenersAny)].concat(),
+    );
+    either(listener, endpoint)
+}
+
+/// To the listener, else to an endpoint; while the kernel has taken over the other way round.
+fn either(listener: Rule, endpoint: &'static str) -> Vec<Rule> {
     vec![
-        taken_over(service_port()),
-        taken_over(service()),
         rule(
-            "dnat ip to ip daddr map @listeners_any",
-            [ipv4(), vec![to_address()], translate_by(SetName::ListenersAny)].concat(),
+            format!("meta l4proto @takeover jump {endpoint}"),
+            vec![
+                Expression::Known(Known::Transport, R0),
+                Expression::In(SetName::Takeover, R0),
+                Expression::Verdict(Verdict::Jump(endpoint)),
+            ],
         ),
-        service_port(),
-        service(),
+        listener,
+        rule(format!("goto {endpoint}"), vec![Expression::Verdict(Verdict::Goto(endpoint))]),
     ]
 }
 
@@ -133,26 +161,6 @@ pub(super) fn between_bridges(addresses: Addresses) -> Rule {
             ],
         ]
         .concat(),
-    )
-}
-
-/// `meta l4proto @takeover …`
-fn taken_over(Rule { words, steps }: Rule) -> Rule {
-    let lookup = vec![Expression::Known(Known::Transport, R0), Expression::In(SetName::Takeover, R0)];
-    rule(format!("meta l4proto @takeover {words}"), [lookup, steps].concat())
-}
-
-fn service_port() -> Rule {
-    rule(
-        "ip daddr . meta l4proto . th dport vmap @services",
-        [ipv4(), to_port(), vec![Expression::Follow(SetName::Services, R0)]].concat(),
-    )
-}
-
-fn service() -> Rule {
-    rule(
-        "ip daddr vmap @services_any",
-        [ipv4(), vec![to_address(), Expression::Follow(SetName::ServicesAny, R0)]].concat(),
     )
 }
 

@@ -36,11 +36,13 @@ impl Key {
         }
     }
 
-    /// Bytes in a key: each part is padded to whole registers of four bytes.
-    pub(crate) fn padded(self) -> u32 {
+    /// Bytes in a key that is nothing else.
+    fn length(self) -> u32 {
         match self {
-            Self::Ipv4 | Self::Protocol | Self::Port | Self::Number => 4,
-            Self::Ether => 8,
+            Self::Protocol => 1,
+            Self::Port => 2,
+            Self::Ipv4 | Self::Number => 4,
+            Self::Ether => 6,
             Self::IfName | Self::Verdict => 16,
         }
     }
@@ -168,9 +170,12 @@ impl Set {
         parts.iter().fold(0, |number, part| number << 6 | part.number())
     }
 
-    /// Bytes of a key, or of what a map leads to.
+    /// Bytes of a key, or of what a map leads to. In a concatenation each part is padded to whole registers of four bytes.
     pub(crate) fn length(parts: &[Key]) -> u32 {
-        parts.iter().map(|part| part.padded()).sum()
+        match parts {
+            [single] => single.length(),
+            parts => parts.iter().map(|part| part.length().next_multiple_of(4)).sum(),
+        }
     }
 
     /// Its definition in nft's words.

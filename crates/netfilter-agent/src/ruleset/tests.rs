@@ -31,7 +31,7 @@ fn chains_go_only_to_earlier_ones() {
     let mut known = Vec::new();
     for chain in chains(addresses()) {
         for step in chain.rules.iter().flat_map(|rule| &rule.steps) {
-            if let Expression::Verdict(Verdict::Goto(target)) = step {
+            if let Expression::Verdict(Verdict::Goto(target) | Verdict::Jump(target)) = step {
                 assert!(
                     known.contains(&(chain.family, (*target).to_owned())),
                     "{} goes to {target}",

@@ -134,7 +134,7 @@ fn replace(old: Vec<Element>, new: Vec<Element>, changes: &mut Changes) {
 }
 
 fn takeover() -> impl Iterator<Item = Element> {
-    TAKEOVER.into_iter().map(|protocol| element(SetName::Takeover, Value::EMPTY.protocol(protocol)))
+    TAKEOVER.into_iter().map(|protocol| element(SetName::Takeover, Value::only_protocol(protocol)))
 }
 
 fn element(set: SetName, key: Value) -> Element {

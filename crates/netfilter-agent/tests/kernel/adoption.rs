@@ -1,13 +1,14 @@
 //! The agent's next life takes over what the last one left.
 
-use std::io::ErrorKind;
+use std::{io::ErrorKind, net::SocketAddr};
 
 use steppe_api::v1::Protocol;
 
 use crate::{
     agent::{self, Agent},
-    control::{Control, block_on, grant, service_port, virtual_ip, workload},
+    control::{Control, block_on, grant, service_port, service_port_with, takeover, virtual_ip, workload},
     net::{Host, LISTENER},
+    server::{Connection, Server, ask},
 };
 
 fn killed_and_started_again(flags: &[&str]) {
@@ -69,6 +70,64 @@ fn after_sigkill_with_tables_of_nobody() {
     killed_and_started_again(&["--table-owner", "off"]);
 }
 
+fn endpoint(address: &str, weight: u32) -> (SocketAddr, u32) {
+    (address.parse().unwrap(), weight)
+}
+
+#[test]
+fn in_the_middle_of_a_takeover() {
+    let host = Host::new();
+    host.second_bridge();
+    host.forward();
+    let agent = Agent::start(&host, &[]);
+    let (client, far) = (host.container(2), host.container_on("br1", [172, 31, 0, 2].into()));
+    let (proxy, server) = (Server::new(&host.net, LISTENER, b'P'), Server::new(&far.net, far.ip, b'E'));
+    let ask = || ask(&client.net, "247.1.2.3:80").unwrap();
+    let to = |port, weights: &[u32]| {
+        let endpoints: Vec<_> = weights.iter().map(|weight| (server.address, *weight)).collect();
+        service_port_with(Protocol::Tcp, port, Some(proxy.port()), &endpoints)
+    };
+    // In this order, with these weights, the second of which is scaled down, and one endpoint twice.
+    let mut resources = vec![virtual_ip(), to(80, &[3, 100, 99, 98]), to(0, &[1, 2]), takeover()];
+    block_on(async {
+        let mut control = Control::connect(&agent).await;
+        control.port_of(&client).await;
+        resources.push(workload(&host, &client));
+        resources.push(grant(&client, Protocol::Tcp, 80));
+        let (first, last) = resources.split_at(4);
+        let nine = vec![resources[4].clone(), virtual_ip(), to(80, &[1; 9])];
+        assert_eq!(control.snapshot(nine).await, []);
+        assert_eq!(control.upsert([last, first].concat()).await, []);
+    });
+    let mut open = Connection::open(&client.net, "247.1.2.3:80").unwrap();
+    let dir = agent.kill();
+    assert_eq!((open.server, ask()), (b'E', b'E'), "the kernel leads on while it is away");
+    let has_chain = |name: &str| host.net.nft("list table inet steppe").contains(&format!("chain {name} {{"));
+    assert!(has_chain("lb-9"), "nobody needs it any more");
+    let agent = Agent::start_in(&host, &[], dir);
+    assert!(has_chain("lb-256") && has_chain("lb-any-3") && !has_chain("lb-9"));
+    block_on(async {
+        let mut control = Control::connect(&agent).await;
+        let sorted = |mut resources: Vec<steppe_api::v1::Resource>| {
+            resources.sort_by(|a, b| a.id.cmp(&b.id));
+            resources
+        };
+        assert_eq!(sorted(control.inventory.clone()), sorted(resources.clone()));
+        let before = control.status().await;
+        assert!(before.takeover);
+        let (first, last) = resources.split_at(4);
+        assert_eq!(control.snapshot([last, first].concat()).await, []);
+        assert_eq!(control.status().await.transactions_total, before.transactions_total);
+        assert_eq!(ask(), b'E');
+        // What it adopted it can change, and make anew what it has removed.
+        assert_eq!(control.upsert(vec![to(80, &[1; 9])]).await, []);
+        assert_eq!(ask(), b'E');
+        assert_eq!(control.remove("takeover").await, []);
+        assert_eq!(ask(), b'P');
+    });
+    open.exchange().unwrap();
+}
+
 fn changed_by_a_stranger_meanwhile(flags: &[&str]) {
     let host = Host::new();
     let agent = Agent::start(&host, flags);
@@ -76,7 +135,11 @@ fn changed_by_a_stranger_meanwhile(flags: &[&str]) {
     block_on(async {
         let mut control = Control::connect(&agent).await;
         control.port_of(&container).await;
-        assert_eq!(control.snapshot(vec![workload(&host, &container)]).await, []);
+        let endpoints = [endpoint("192.0.2.9:80", 1), endpoint("192.0.2.8:80", 1)];
+        let ports = [80, 0].map(|port| service_port_with(Protocol::Tcp, port, None, &endpoints));
+        let mut resources = vec![workload(&host, &container), virtual_ip(), takeover()];
+        resources.extend(ports);
+        assert_eq!(control.snapshot(resources).await, []);
     });
     let before = host.net.nft("-s list ruleset");
     let mut dir = agent.kill();
@@ -86,11 +149,14 @@ fn changed_by_a_stranger_meanwhile(flags: &[&str]) {
         "add chain inet steppe mine { type filter hook prerouting priority -200; policy accept; }",
         "add set inet steppe mine { type ipv4_addr; }",
         "add chain inet steppe guard { policy drop; }",
+        "flush chain inet steppe lb-2",
+        "insert rule inet steppe lb-any-2 drop",
+        "add chain inet steppe lb-7 { type filter hook prerouting priority -200; policy drop; }",
     ] {
         host.net.nft(harm);
         let agent = Agent::start_in(&host, flags, dir);
         assert_eq!(host.net.nft("-s list ruleset"), before, "{harm}");
-        block_on(async { assert_eq!(Control::connect(&agent).await.inventory.len(), 1, "{harm}") });
+        block_on(async { assert_eq!(Control::connect(&agent).await.inventory.len(), 5, "{harm}") });
         dir = agent.kill();
     }
 }

@@ -9,7 +9,7 @@ use steppe_api::v1::Protocol;
 
 use crate::{
     agent::{self, Agent},
-    control::{Control, block_on, grant, service_port, until, virtual_ip, workload},
+    control::{Control, block_on, grant, service_port_with, until, virtual_ip, workload},
     net::{Container, DEADLINE, Host, LISTENER},
 };
 
@@ -19,7 +19,7 @@ async fn granted(host: &Host, agent: &Agent, container: &Container, port: u16) -
     let resources = vec![
         workload(host, container),
         virtual_ip(),
-        service_port(Protocol::Tcp, 80, port),
+        service_port_with(Protocol::Tcp, 80, Some(port), &[("192.0.2.9:80".parse().unwrap(), 1)]),
         grant(container, Protocol::Tcp, 80),
     ];
     assert_eq!(control.snapshot(resources).await, []);
@@ -61,6 +61,9 @@ fn what_a_stranger_changes_is_put_back() {
             "delete table bridge steppe",
             "flush chain inet steppe guard",
             "flush set inet steppe grants",
+            "flush chain inet steppe lb-1",
+            "delete element inet steppe endpoints { 247.1.2.3 . tcp . 80 . 0 }",
+            "add element inet steppe takeover { tcp }",
             "add element inet steppe grants { 172.30.0.9 . 247.1.2.3 . tcp . 80 }",
         ];
         let mut fastest = DEADLINE;
