@@ -6,6 +6,7 @@ mod docker;
 mod error;
 #[cfg(test)]
 mod fake;
+mod http;
 mod text;
 mod warn_once;
 

@@ -5,11 +5,8 @@
 //! service, and each fails and recovers alone. Names are compared as Consul's catalogue does it, without regard to
 //! case: `web` finds what is registered as `Web`.
 
-mod address;
 mod answers;
-mod client;
 mod config;
-mod pace;
 mod watch;
 
 #[cfg(test)]
@@ -24,13 +21,11 @@ use steppe_model::ServiceName;
 use tokio::sync::{mpsc, watch as state};
 use tracing::warn;
 
+pub(in crate::sources) use config::CONSUL;
 pub use config::ConsulConfig;
 
-use self::{
-    client::Client,
-    watch::{Outcome, Own, Query, Report, Turns, Watch},
-};
-use super::{Source, Unheard};
+use self::watch::{Outcome, Own, Query, Report, Turns, Watch};
+use super::{Source, Unheard, http::Client};
 use crate::observe::{Observation, SourceName};
 
 /// Consul's agent lets one address have 200 connections (`limits.http_max_conns_per_client`), and Nomad, health checks

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use super::http::Dialect;
 use super::text::{no_answer, with_causes};
 
 /// Why a source can't start, or why it failed for now.
@@ -30,8 +31,8 @@ pub enum SourceError {
         problem: String,
     },
     /// The HTTP client can't be made from the given certificates.
-    #[error("Consul's client: {} (check CONSUL_CACERT, CONSUL_CLIENT_CERT and CONSUL_CLIENT_KEY)", with_causes(.0))]
-    Client(#[source] reqwest::Error),
+    #[error("{}'s client: {} (check {}, {} and {})", .0.title, with_causes(.1), .0.ca_cert, .0.client_cert, .0.client_key)]
+    Client(&'static Dialect, #[source] reqwest::Error),
     /// Docker refused, or can't be reached.
     #[error("{}", no_answer("Docker's daemon", .0))]
     Docker(#[from] bollard::errors::Error),
@@ -41,10 +42,10 @@ pub enum SourceError {
     /// Docker's stream of events has ended: its daemon stops or restarts.
     #[error("the stream of events has ended")]
     StreamEnded,
-    /// Consul can't be reached, or the answer broke off.
-    #[error("{}", no_answer("Consul's agent", .0))]
-    Http(#[from] reqwest::Error),
-    /// Consul answered with another status than 200.
+    /// The agent can't be reached, or the answer broke off.
+    #[error("{}", no_answer(&format!("{}'s agent", .0.title), .1))]
+    Http(&'static Dialect, #[source] reqwest::Error),
+    /// It answered with another status than 200.
     #[error("{status} {line}")]
     Status {
         /// The HTTP status.
@@ -55,15 +56,15 @@ pub enum SourceError {
     /// The answer is larger than anything that is meant.
     #[error("an answer of more than {0} MiB")]
     TooLarge(usize),
-    /// The answer lacks what every answer of Consul's catalogue has.
-    #[error("{0}: is CONSUL_HTTP_ADDR the address of a Consul agent?")]
-    NotConsul(&'static str),
+    /// The answer lacks what every answer has.
+    #[error("{}: is {} the address of a {} agent?", .1, .0.address, .0.title)]
+    Lacks(&'static Dialect, &'static str),
     /// The answer is not the JSON that the API's documentation promises.
     #[error("an answer that is not understood: {0}")]
     Json(#[from] serde_json::Error),
     /// A server answered that is cut off from its leader: it may know nothing.
-    #[error("the Consul servers have no leader")]
-    NoLeader,
+    #[error("the {} servers have no leader", .0.title)]
+    NoLeader(&'static Dialect),
     /// The agent was away, and its servers forgot what is registered with it; it tells them anew in a moment.
     #[error("the catalogue lacks service {0}, which this node's agent has: they are out of step")]
     OutOfStep(String),

@@ -18,14 +18,18 @@ use tokio::{
 };
 use tracing::warn;
 
-use super::{
-    answers,
-    client::{Answer, Client},
-    pace::{self, Bucket, Index},
-};
+use super::{CONSUL, answers};
 use crate::{
     observe::{Instance, Observation, SourceName},
-    sources::{SourceError, Unheard, backoff::Backoff, warn_once::WarnOnce},
+    sources::{
+        SourceError, Unheard,
+        backoff::Backoff,
+        http::{
+            Answer, Client,
+            pace::{self, Bucket, Index},
+        },
+        warn_once::WarnOnce,
+    },
 };
 
 /// Consul's own default; it goes up to 10 minutes.
@@ -260,7 +264,7 @@ impl Asker {
                 segments.join("/")
             ));
         }
-        let answered = answered.ok_or(SourceError::NotConsul("an answer without X-Consul-Index"))?;
+        let answered = answered.ok_or(SourceError::Lacks(&CONSUL, "an answer without X-Consul-Index"))?;
         standing.index = standing.index.after(answered);
         Ok((instances, body.len()))
     }

@@ -1,4 +1,4 @@
-//! When to ask Consul again, and from which index on: the rules of
+//! When to ask again, and from which index on: the rules of
 //! <https://developer.hashicorp.com/consul/api-docs/features/blocking>. No I/O, no clock.
 
 use std::time::Duration;
@@ -14,18 +14,18 @@ const SLACK: Duration = Duration::from_secs(10);
 
 /// The state that the last answer showed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Index(u64);
+pub(in crate::sources) struct Index(u64);
 
 impl Index {
     /// Zero asks for an answer at once.
-    pub(super) fn value(self) -> u64 {
+    pub(in crate::sources) fn value(self) -> u64 {
         self.0
     }
 
     /// The index to ask with after an answer that had this one.
-    pub(super) fn after(self, answered: u64) -> Self {
+    pub(in crate::sources) fn after(self, answered: u64) -> Self {
         match answered {
-            // Consul's state was restored, or its server was replaced: ask anew.
+            // The state was restored, or its server was replaced: ask anew.
             _ if answered < self.0 => Self(0),
             // With zero the next query would not wait, and so would spin.
             0 => Self(1),
@@ -35,18 +35,18 @@ impl Index {
 }
 
 /// The wait to ask for: up to a sixteenth less than `longest`, so that queries don't end together.
-pub(super) fn wait(longest: Duration, random: f64) -> Duration {
+pub(in crate::sources) fn wait(longest: Duration, random: f64) -> Duration {
     longest.mul_f64(1.0 - random / 16.0)
 }
 
-/// When to give a query up. Consul itself adds up to a sixteenth to the wait; a query without an index does not wait.
-pub(super) fn time_out(index: Index, wait: Duration) -> Duration {
+/// When to give a query up. Consul, and Nomad like it, adds up to a sixteenth to the wait; a query without an index does not wait.
+pub(in crate::sources) fn time_out(index: Index, wait: Duration) -> Duration {
     if index == Index::default() { SLACK } else { wait + wait / 16 + SLACK }
 }
 
 /// Keeps an index that moves all the time from making us ask all the time.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Bucket {
+pub(in crate::sources) struct Bucket {
     tokens: f64,
 }
 
@@ -59,7 +59,7 @@ impl Default for Bucket {
 impl Bucket {
     /// Pays for a question whose answer had so many bytes, `elapsed` after the last payment; says how long to wait
     /// before the next question.
-    pub(super) fn pay(&mut self, elapsed: Duration, bytes: usize) -> Duration {
+    pub(in crate::sources) fn pay(&mut self, elapsed: Duration, bytes: usize) -> Duration {
         self.tokens = (self.tokens + elapsed.as_secs_f64() * PER_SECOND).min(BURST);
         #[expect(clippy::cast_precision_loss, reason = "a price need not be exact")]
         let price = 1.0 + bytes as f64 / BYTES;

@@ -1,18 +1,15 @@
-//! Where Consul is, as its own command line tool takes it.
+//! Where an agent is, as its own command line tool takes it.
 
 use std::path::PathBuf;
 
 use reqwest::Url;
 
+use super::Dialect;
 use crate::sources::SourceError;
 
-const VARIABLE: &str = "CONSUL_HTTP_ADDR";
-const WRITE: &str =
-    "write host:port, http://host:port, https://host:port or unix:///path, such as 127.0.0.1:8500";
-
-/// How to reach Consul's HTTP API.
+/// How to reach an HTTP API.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Address {
+pub(in crate::sources) enum Address {
     /// By TCP, with TLS if the scheme says so.
     Url(Url),
     /// By a unix socket.
@@ -21,11 +18,11 @@ pub(super) enum Address {
 
 impl Address {
     /// `ssl` is for an address without a scheme.
-    pub(super) fn parse(text: &str, ssl: bool) -> Result<Self, SourceError> {
+    pub(super) fn parse(text: &str, ssl: bool, dialect: &Dialect) -> Result<Self, SourceError> {
         let wrong = |problem: &str| SourceError::Variable {
-            variable: VARIABLE,
+            variable: dialect.address,
             problem: format!("`{}` {problem}", crate::sources::text::first_line(text)),
-            write: WRITE,
+            write: dialect.write_address,
         };
         if let Some(path) = text.strip_prefix("unix://") {
             return match path.starts_with('/') {
@@ -35,14 +32,14 @@ impl Address {
         }
         let (scheme, rest) = match text.split_once("://") {
             Some((scheme @ ("http" | "https"), rest)) => (scheme, rest),
-            Some(_) => return Err(wrong("has a scheme that Consul's HTTP API does not have")),
+            Some(_) => return Err(wrong("has a scheme that the HTTP API does not have")),
             None if ssl => ("https", text),
             None => ("http", text),
         };
         let url =
             Url::parse(&format!("{scheme}://{rest}")).map_err(|e| wrong(&format!("is no address: {e}")))?;
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(wrong("has a user or a password, which Consul's HTTP API does not take"));
+            return Err(wrong("has a user or a password, which the HTTP API does not take"));
         }
         if url.query().is_some() || url.fragment().is_some() {
             return Err(wrong("has more than an address and a path"));
@@ -61,9 +58,10 @@ impl Address {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sources::consul::CONSUL;
 
     fn url(text: &str, ssl: bool) -> String {
-        match Address::parse(text, ssl).unwrap() {
+        match Address::parse(text, ssl, &CONSUL).unwrap() {
             Address::Url(url) => url.to_string(),
             Address::Unix(path) => panic!("{path:?}"),
         }
@@ -77,7 +75,7 @@ mod tests {
         assert_eq!(url("https://consul.example/prefix", false), "https://consul.example/prefix");
         assert_eq!(url("[::1]:8500", false), "http://[::1]:8500/");
         assert_eq!(url("localhost:80", false), "http://localhost/");
-        let unix = Address::parse("unix:///run/consul.sock", false).unwrap();
+        let unix = Address::parse("unix:///run/consul.sock", false, &CONSUL).unwrap();
         assert_eq!(unix, Address::Unix("/run/consul.sock".into()));
     }
 
@@ -97,7 +95,7 @@ mod tests {
             "a b:1",
             "http://h:0",
         ] {
-            let message = Address::parse(text, false).expect_err(text).to_string();
+            let message = Address::parse(text, false, &CONSUL).expect_err(text).to_string();
             assert!(
                 message.starts_with("CONSUL_HTTP_ADDR: `") && message.contains("127.0.0.1:8500"),
                 "{message}"

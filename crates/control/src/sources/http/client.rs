@@ -1,4 +1,4 @@
-//! One GET to Consul's HTTP API: bounded in size and time, and never an empty answer where there was none.
+//! One GET to an HTTP API: bounded in size and time, and never an empty answer where there was none.
 
 use std::{fs, net::SocketAddr, path::Path, time::Duration};
 
@@ -8,10 +8,7 @@ use reqwest::{
     header::{HeaderMap, HeaderValue},
 };
 
-use super::{
-    address::Address,
-    config::{Settings, Token},
-};
+use super::{Address, Dialect, Settings, Token};
 use crate::sources::{SourceError, text::first_line};
 
 /// Ten thousand instances of one service take some 12 MiB.
@@ -22,72 +19,81 @@ const CONNECT: Duration = Duration::from_secs(5);
 
 /// A connection pool to one agent.
 #[derive(Debug)]
-pub(super) struct Client {
+pub(in crate::sources) struct Client {
     http: reqwest::Client,
     base: Url,
     token: Token,
+    dialect: &'static Dialect,
 }
 
 /// A successful answer.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(in crate::sources) struct Answer {
     /// The index that its state has, if it comes from the catalogue.
-    pub(super) index: Option<u64>,
-    /// Consul kept something back that the token may not see.
-    pub(super) filtered: bool,
-    pub(super) body: Vec<u8>,
+    pub(in crate::sources) index: Option<u64>,
+    /// The server kept something back that the token may not see.
+    pub(in crate::sources) filtered: bool,
+    pub(in crate::sources) body: Vec<u8>,
 }
 
 impl Client {
-    pub(super) fn new(config: &Settings) -> Result<Self, SourceError> {
+    pub(in crate::sources) fn new(config: &Settings) -> Result<Self, SourceError> {
         // Fails only if one is installed already, which is as good.
         drop(rustls::crypto::ring::default_provider().install_default());
+        let dialect = config.dialect;
+        let failed = |error| SourceError::Client(dialect, error);
         let mut builder = reqwest::Client::builder()
             .connect_timeout(CONNECT)
             .redirect(reqwest::redirect::Policy::none())
             .tls_danger_accept_invalid_certs(!config.verify);
-        if let Some(path) = &config.ca_cert {
-            let pem = read("CONSUL_CACERT", path)?;
-            let certificates = Certificate::from_pem_bundle(&pem).map_err(SourceError::Client)?;
+        let mut authorities = Vec::new();
+        for path in &config.ca_certs {
+            let pem = read(dialect.ca_cert, path)?;
+            let certificates = Certificate::from_pem_bundle(&pem).map_err(failed)?;
             if certificates.is_empty() {
-                return Err(file("CONSUL_CACERT", path, "no certificate in PEM form is in it"));
+                return Err(file(dialect.ca_cert, path, "no certificate in PEM form is in it"));
             }
-            builder = builder.tls_certs_only(certificates);
+            authorities.extend(certificates);
+        }
+        if !authorities.is_empty() {
+            builder = builder.tls_certs_only(authorities);
         }
         if let Some((certificate, key)) = &config.client_cert {
-            let mut pem = read("CONSUL_CLIENT_CERT", certificate)?;
+            let mut pem = read(dialect.client_cert, certificate)?;
             pem.push(b'\n');
-            pem.extend(read("CONSUL_CLIENT_KEY", key)?);
-            builder = builder.identity(Identity::from_pem(&pem).map_err(SourceError::Client)?);
+            pem.extend(read(dialect.client_key, key)?);
+            builder = builder.identity(Identity::from_pem(&pem).map_err(failed)?);
         }
         if let Token::File(path) = &config.token {
-            token(&read("CONSUL_HTTP_TOKEN_FILE", path)?, path)?;
+            token(dialect, &read(dialect.token_file, path)?, path)?;
         }
         let base = match &config.address {
             Address::Unix(path) => {
                 builder = builder.unix_socket(path.as_path());
-                Url::parse("http://localhost").map_err(|e| server_name("localhost", &e.to_string()))?
+                Url::parse("http://localhost")
+                    .map_err(|e| server_name(dialect, "localhost", &e.to_string()))?
             }
             Address::Url(url) => {
                 let mut url = url.clone();
                 if let Some(name) = &config.server_name {
                     let real = Dialled::new(&url);
-                    let named = url.set_host(Some(name)).map_err(|e| server_name(name, &e.to_string()));
+                    let named =
+                        url.set_host(Some(name)).map_err(|e| server_name(dialect, name, &e.to_string()));
                     named?;
                     if url.domain().is_none() {
-                        return Err(server_name(name, "it is an address"));
+                        return Err(server_name(dialect, name, "it is an address"));
                     }
                     builder = builder.dns_resolver(real);
                 }
                 url
             }
         };
-        let http = builder.build().map_err(SourceError::Client)?;
-        Ok(Self { http, base, token: config.token.clone() })
+        let http = builder.build().map_err(failed)?;
+        Ok(Self { http, base, token: config.token.clone(), dialect })
     }
 
     /// Asks for `/v1/` and these segments.
-    pub(super) async fn get(
+    pub(in crate::sources) async fn get(
         &self,
         segments: &[&str],
         query: &str,
@@ -100,10 +106,10 @@ impl Client {
         url.set_query((!query.is_empty()).then_some(query));
         let mut request = self.http.get(url).timeout(within);
         if let Some(token) = self.token().await? {
-            request = request.header("X-Consul-Token", token);
+            request = request.header(self.dialect.token_header, token);
         }
         let read = async {
-            let response = request.send().await?;
+            let response = request.send().await.map_err(|e| self.http_error(e))?;
             let status = response.status().as_u16();
             let headers = response.headers().clone();
             let largest = if status == 200 { LARGEST_MIB << 20 } else { ERROR_BYTES };
@@ -112,26 +118,29 @@ impl Client {
                 Ok(Body::Cut(beginning)) if status != 200 => beginning,
                 Ok(Body::Cut(_)) => return Err(SourceError::TooLarge(LARGEST_MIB)),
                 Ok(Body::Whole(body)) => body,
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(self.http_error(error)),
             };
-            answer(status, &headers, body)
+            answer(self.dialect, status, &headers, body)
         };
         read.await.map_err(|error| match error {
-            SourceError::Http(error) if error.is_timeout() => SourceError::Timeout(within.as_secs()),
-            // The address is known, and the path is ours: they would only hide the cause.
-            SourceError::Http(error) => SourceError::Http(error.without_url()),
+            SourceError::Http(_, error) if error.is_timeout() => SourceError::Timeout(within.as_secs()),
             other => other,
         })
+    }
+
+    /// The address is known, and the path is ours: they would only hide the cause.
+    fn http_error(&self, error: reqwest::Error) -> SourceError {
+        SourceError::Http(self.dialect, error.without_url())
     }
 
     async fn token(&self) -> Result<Option<HeaderValue>, SourceError> {
         match &self.token {
             Token::None => Ok(None),
-            Token::Given(text) => token(text.as_bytes(), Path::new("")).map(Some),
+            Token::Given(text) => token(self.dialect, text.as_bytes(), Path::new("")).map(Some),
             Token::File(path) => {
                 let bytes = tokio::fs::read(path).await;
-                let bytes = bytes.map_err(|e| file("CONSUL_HTTP_TOKEN_FILE", path, &e.to_string()))?;
-                token(&bytes, path).map(Some)
+                let bytes = bytes.map_err(|e| file(self.dialect.token_file, path, &e.to_string()))?;
+                token(self.dialect, &bytes, path).map(Some)
             }
         }
     }
@@ -155,17 +164,22 @@ async fn body(mut response: reqwest::Response, largest: usize) -> Result<Body, r
     Ok(Body::Whole(body))
 }
 
-fn answer(status: u16, headers: &HeaderMap, body: Vec<u8>) -> Result<Answer, SourceError> {
+fn answer(
+    dialect: &'static Dialect,
+    status: u16,
+    headers: &HeaderMap,
+    body: Vec<u8>,
+) -> Result<Answer, SourceError> {
     if status != 200 {
         return Err(SourceError::Status { status, line: first_line(&String::from_utf8_lossy(&body)) });
     }
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     // A stale answer of a server without a leader may come from one that has lost or not yet loaded its state.
-    if header("X-Consul-KnownLeader") == Some("false") {
-        return Err(SourceError::NoLeader);
+    if header(dialect.leader_header) == Some("false") {
+        return Err(SourceError::NoLeader(dialect));
     }
-    let index = header("X-Consul-Index").and_then(|index| index.parse().ok());
-    let filtered = header("X-Consul-Results-Filtered-By-ACLs") == Some("true");
+    let index = header(dialect.index_header).and_then(|index| index.parse().ok());
+    let filtered = header(dialect.filtered_header) == Some("true");
     Ok(Answer { index, filtered, body })
 }
 
@@ -191,12 +205,12 @@ impl Resolve for Dialled {
     }
 }
 
-fn token(bytes: &[u8], path: &Path) -> Result<HeaderValue, SourceError> {
+fn token(dialect: &'static Dialect, bytes: &[u8], path: &Path) -> Result<HeaderValue, SourceError> {
     let text = bytes.trim_ascii();
     let mut value = HeaderValue::from_bytes(text)
         .ok()
         .filter(|_| !text.is_empty())
-        .ok_or_else(|| file("CONSUL_HTTP_TOKEN_FILE", path, "it does not hold a token alone"))?;
+        .ok_or_else(|| file(dialect.token_file, path, "it does not hold a token alone"))?;
     value.set_sensitive(true);
     Ok(value)
 }
@@ -209,10 +223,10 @@ fn file(variable: &'static str, path: &Path, problem: &str) -> SourceError {
     SourceError::File { variable, path: path.to_owned(), problem: problem.to_owned() }
 }
 
-fn server_name(name: &str, problem: &str) -> SourceError {
+fn server_name(dialect: &'static Dialect, name: &str, problem: &str) -> SourceError {
     SourceError::Variable {
-        variable: "CONSUL_TLS_SERVER_NAME",
+        variable: dialect.server_name,
         problem: format!("`{}`: {problem}", first_line(name)),
-        write: "write the name in the server's certificate, such as server.dc1.consul",
+        write: "write the name in the server's certificate, such as server.dc1.consul or server.global.nomad",
     }
 }
