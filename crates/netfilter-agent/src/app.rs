@@ -17,7 +17,7 @@ use crate::{
     grpc::Service,
     host::Host,
     kernel::{self, Kernel},
-    links::{Events, Ports, Query},
+    links::{Events, Hairpin, Ports, Query},
     netlink::monitor::{Heard, Monitor},
     ruleset::Addresses,
     state::Limits,
@@ -74,8 +74,9 @@ fn start(
     let limits = Limits { services: addresses.services, listener: addresses.listener };
     let (flows, tasks) = std_mpsc::channel();
     let (waker, wake) = std_mpsc::channel();
+    let hairpin = Hairpin::open().map_err(Error::links("asked for"))?;
     let aside = Aside { flows, docker_user: waker };
-    let firewall = Shared::new(Firewall::new((kernel, state), host, ports, limits, aside));
+    let firewall = Shared::new(Firewall::new((kernel, state), (host, hairpin), ports, limits, aside));
     let mut rule = DockerUser::open().map_err(Error::netlink("opened"))?;
     {
         let mut firewall = firewall.lock();
@@ -128,7 +129,9 @@ fn restore(mut monitor: Monitor, firewall: &Shared) -> io::Result<()> {
 fn purge(addresses: Addresses) -> Result<(), Error> {
     kernel::purge()?;
     docker_user::remove().map_err(Error::netlink("purged of the rule in DOCKER-USER"))?;
+    let mut hairpin = Hairpin::open().map_err(Error::links("asked for"))?;
+    hairpin.turn_all_off().map_err(Error::links("taken out of hairpin mode"))?;
     Host::open(addresses).map_err(Error::links("asked for"))?.remove()?;
-    info!("removed: tables, rule in DOCKER-USER, listener address and route");
+    info!("removed: tables, rule in DOCKER-USER, hairpin modes, listener address and route");
     Ok(())
 }

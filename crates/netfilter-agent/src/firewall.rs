@@ -17,13 +17,16 @@ use crate::{
     flows::{Revoked, Task},
     host::{Host, HostError},
     kernel::{CommitError, Kernel, TableOwner},
-    links::{Listing, PortChange, PortView, Ports, Seen, Watcher},
+    links::{Hairpin, Listing, PortChange, PortView, Ports, Seen, Watcher},
     ruleset::IfName,
     state::{Bound, Edit, Limits, PortLookup as _, State},
 };
 
 /// Changes of ports that a slow watcher may have before it: a host's containers, several times over.
 const WATCHER_QUEUE: usize = 4_096;
+
+/// ENODEV.
+const NO_DEVICE: i32 = rustix::io::Errno::NODEV.raw_os_error();
 
 /// What happened since the start.
 #[derive(Debug, Clone, Copy, Default)]
@@ -42,6 +45,7 @@ pub(crate) struct Firewall {
     pub(crate) kernel: Kernel,
     pub(crate) totals: Totals,
     host: Host,
+    hairpin: Hairpin,
     ports: Ports,
     limits: Limits,
     watchers: Vec<mpsc::Sender<PortChange>>,
@@ -67,14 +71,17 @@ impl Firewall {
     /// agent was away is removed here, before anything else.
     pub(crate) fn new(
         (kernel, state): (Kernel, State),
-        host: Host,
+        (host, hairpin): (Host, Hairpin),
         ports: Ports,
         limits: Limits,
         aside: Aside,
     ) -> Self {
         let (totals, watchers, docker_user) = (Totals::default(), Vec::new(), Standing::NotNeeded);
-        let mut firewall = Self { state, kernel, totals, host, ports, limits, watchers, aside, docker_user };
+        let mut firewall =
+            Self { state, kernel, totals, host, hairpin, ports, limits, watchers, aside, docker_user };
         firewall.remove_lost();
+        // A start before this one may have ended in between.
+        firewall.let_dial_themselves(&firewall.state.edits());
         for Bound { workload, .. } in firewall.state.workloads() {
             firewall.ports.was_known(workload.port_ifindex, workload.mac, workload.ip);
         }
@@ -136,8 +143,27 @@ impl Firewall {
             }
         }
         self.totals.transactions += 1;
+        self.let_dial_themselves(edits);
         self.follow_up(edits);
         Ok(())
+    }
+
+    /// A client that is an endpoint of what it dials must be able to reach itself.
+    fn let_dial_themselves(&mut self, edits: &[Edit]) {
+        for bound in self.state.dial_themselves(edits) {
+            let port = bound.port.as_str();
+            match self.hairpin.turn_on(bound.workload.port_ifindex) {
+                Ok(false) => {}
+                Ok(true) => debug!(port, "in hairpin mode: what is behind it may dial itself"),
+                // It is gone, and what belonged to it goes at the kernel's event.
+                Err(error) if error.raw_os_error() == Some(NO_DEVICE) => {}
+                Err(error) => warn!(
+                    port,
+                    %error,
+                    "can't be put into hairpin mode: what is behind it can't reach itself on the kernel path"
+                ),
+            }
+        }
     }
 
     /// Makes the tables anew from what is in force.

@@ -10,7 +10,7 @@ mod plan;
 mod ways;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, hash_map},
     net::Ipv4Addr,
     sync::Arc,
 };
@@ -72,6 +72,8 @@ pub(crate) struct State {
     /// Elements of all ports of services.
     ports: usize,
     takeover: bool,
+    /// How often an address is an endpoint's.
+    endpoints: HashMap<Ipv4Addr, usize>,
 }
 
 impl State {
@@ -122,7 +124,7 @@ impl State {
 
     /// Whether the kernel path leads anywhere.
     pub(crate) fn has_endpoints(&self) -> bool {
-        self.vips.values().flat_map(|vip| vip.ports.values()).any(|ways| ways.leads_past_the_proxy())
+        !self.endpoints.is_empty()
     }
 
     /// The virtual IPs with their services.
@@ -183,13 +185,14 @@ impl State {
             Edit::AddPort(vip, port, ways) | Edit::ChangePort(vip, port, _, ways) => {
                 if let Some(entry) = self.vips.get_mut(vip) {
                     let old = entry.ports.insert(*port, ways.clone());
-                    self.ports += ways.count();
-                    self.ports -= old.map_or(0, |old| old.count());
+                    self.count_in(ways);
+                    old.iter().for_each(|old| self.count_out(old));
                 }
             }
             Edit::RemovePort(vip, port, _) => {
                 if let Some(entry) = self.vips.get_mut(vip) {
-                    self.ports -= entry.ports.remove(port).map_or(0, |old| old.count());
+                    let old = entry.ports.remove(port);
+                    old.iter().for_each(|old| self.count_out(old));
                 }
             }
             Edit::AddGrant(bound, vip, port) => {
@@ -204,6 +207,58 @@ impl State {
             }
             Edit::TakeOver => self.takeover = true,
             Edit::HandBack => self.takeover = false,
+        }
+    }
+}
+
+impl State {
+    /// The workloads that these edits have made endpoints of a service that they may dial.
+    pub(crate) fn dial_themselves(&self, edits: &[Edit]) -> Vec<Arc<Bound>> {
+        let mut found = Vec::new();
+        for edit in edits {
+            match edit {
+                Edit::AddGrant(bound, vip, _) if self.is_endpoint(bound.workload.ip, *vip) => {
+                    found.push(bound.clone());
+                }
+                Edit::AddPort(vip, _, ways) | Edit::ChangePort(vip, _, _, ways) => {
+                    let local =
+                        ways.endpoints.iter().filter_map(|endpoint| self.by_ip.get(endpoint.address.ip()));
+                    let granted = local
+                        .filter_map(|id| self.workloads.get(id))
+                        .filter(|entry| entry.grants.iter().any(|(granted, _)| granted == vip));
+                    found.extend(granted.map(|entry| entry.bound.clone()));
+                }
+                _ => {}
+            }
+        }
+        found
+    }
+
+    fn is_endpoint(&self, ip: Ipv4Addr, vip: Ipv4Addr) -> bool {
+        // Few clients are: the rest cost one look.
+        self.endpoints.contains_key(&ip)
+            && self.vips.get(&vip).is_some_and(|vip| {
+                let mut endpoints = vip.ports.values().flat_map(|ways| &ways.endpoints);
+                endpoints.any(|endpoint| *endpoint.address.ip() == ip)
+            })
+    }
+
+    fn count_in(&mut self, ways: &Ways) {
+        self.ports += ways.count();
+        for endpoint in &ways.endpoints {
+            *self.endpoints.entry(*endpoint.address.ip()).or_default() += 1;
+        }
+    }
+
+    fn count_out(&mut self, ways: &Ways) {
+        self.ports -= ways.count();
+        for endpoint in &ways.endpoints {
+            if let hash_map::Entry::Occupied(mut count) = self.endpoints.entry(*endpoint.address.ip()) {
+                *count.get_mut() -= 1;
+                if *count.get() == 0 {
+                    count.remove();
+                }
+            }
         }
     }
 }

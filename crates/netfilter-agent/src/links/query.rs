@@ -13,11 +13,11 @@ use crate::{
 
 pub(super) const NEW_LINK: u16 = 16;
 pub(super) const DELETE_LINK: u16 = 17;
-const GET_LINK: u16 = 18;
+pub(super) const GET_LINK: u16 = 18;
 const GET_ADDRESS: u16 = 22;
 
 /// `struct ifinfomsg`: family, type, index, flags, change.
-const LINK_FIXED: usize = 16;
+pub(super) const LINK_FIXED: usize = 16;
 /// `struct ifaddrmsg`: family, prefix length, flags, scope, index.
 const ADDRESS_FIXED: usize = 8;
 
@@ -80,7 +80,7 @@ pub(super) fn read_link(message: Message<'_>) -> Option<Link> {
     })
 }
 
-fn link_fixed(ifindex: u32) -> [u8; LINK_FIXED] {
+pub(super) fn link_fixed(ifindex: u32) -> [u8; LINK_FIXED] {
     let mut fixed = [0; LINK_FIXED];
     fixed[4..8].copy_from_slice(&ifindex.to_ne_bytes());
     fixed

@@ -102,7 +102,7 @@ fn in_all_places(bridged: bool) {
         let control = stage.control(&ports).await;
         until_standing(&control, DockerUserRule::InPlace).await;
         // Another host, the same bridge, the client itself, another bridge, this host.
-        for (port, name) in (80..).zip(*b"nsibh").filter(|(_, name)| !bridged || *name != b'i') {
+        for (port, name) in (80..).zip(*b"nsibh") {
             let connection = Connection::open(&stage.client.net, &format!("247.1.2.3:{port}"));
             let mut connection = connection.unwrap_or_else(|e| panic!("{}: {e}", char::from(name)));
             assert_eq!(connection.server, name);
@@ -145,6 +145,40 @@ fn a_packets_other_marks_stay() {
         let _control = stage.control(&[(80, server.address)]).await;
         assert_eq!(ask(&stage.client.net, "247.1.2.3:80").unwrap(), b'b');
     });
+}
+
+#[test]
+fn who_may_dial_itself_is_behind_a_port_in_hairpin_mode() {
+    let stage = stage();
+    let others = stage.host.container(5);
+    stage.host.net.command("bridge", &format!("link set dev {} hairpin on", others.port));
+    let mode = |container: &Container| {
+        let link = stage.host.net.ip(&format!("-d link show dev {}", container.port));
+        (link.contains("hairpin on"), link.contains("alias steppe: hairpin"))
+    };
+    let server = Server::new(&stage.client.net, stage.client.ip, b'i');
+    let to = |endpoints: &[_]| service_port_with(Protocol::Tcp, 80, None, endpoints);
+    block_on(async {
+        let mut control = stage.control(&[]).await;
+        control.port_of(&others).await;
+        let both = [(server.address, 1), ((others.ip, 80).into(), 1)];
+        assert_eq!(control.upsert(vec![to(&both), workload(&stage.host, &others)]).await, []);
+        assert_eq!(mode(&stage.client), (false, false), "an endpoint, but without a grant");
+        let grants = [&stage.client, &others].map(|container| grant(container, Protocol::Tcp, 80));
+        assert_eq!(control.upsert(grants.to_vec()).await, []);
+        assert_eq!((mode(&stage.client), mode(&others)), ((true, true), (true, false)));
+        // Whichever comes first, the grant or the endpoint.
+        let later = stage.host.container(6);
+        control.port_of(&later).await;
+        let first = vec![workload(&stage.host, &later), grant(&later, Protocol::Tcp, 80)];
+        assert_eq!(control.upsert(first).await, []);
+        assert_eq!(mode(&later), (false, false));
+        assert_eq!(control.upsert(vec![to(&[((later.ip, 80).into(), 1)])]).await, []);
+        assert_eq!(mode(&later), (true, true));
+    });
+    drop(stage.agent.kill());
+    assert!(agent::run(&stage.host, &["--purge"]).status.success());
+    assert_eq!((mode(&stage.client), mode(&others)), ((false, false), (true, false)));
 }
 
 #[test]
