@@ -126,12 +126,13 @@ impl Waiting {
     }
 }
 
-/// Whether nobody but the proxy could answer, and it did not.
+/// Whether it leads a new packet to the proxy, which may be dead: the proxy did not answer yet, or it has reset the connection, whose
+/// client may begin another from the same port.
 fn is_stranded(firewall: &Shared, flow: &conntrack::Flow) -> bool {
     let firewall = firewall.lock();
     let limits = firewall.limits();
     let to_listener = flow.leads_to == limits.listener && limits.services.contains(flow.server);
-    !flow.answered && to_listener && firewall.state.takeover()
+    (!flow.answered || flow.closed) && to_listener && firewall.state.takeover()
 }
 
 fn is_allowed(firewall: &Shared, flow: &conntrack::Flow) -> bool {

@@ -18,6 +18,7 @@ const AF_INET: u8 = 2;
 const CTA_TUPLE_ORIG: u16 = 1;
 const CTA_TUPLE_REPLY: u16 = 2;
 const CTA_STATUS: u16 = 3;
+const CTA_PROTOINFO: u16 = 4;
 const CTA_STATUS_MASK: u16 = 26;
 const CTA_TUPLE_IP: u16 = 1;
 const CTA_TUPLE_PROTO: u16 = 2;
@@ -26,10 +27,14 @@ const CTA_IP_V4_DST: u16 = 2;
 const CTA_PROTO_NUM: u16 = 1;
 const CTA_PROTO_SRC_PORT: u16 = 2;
 const CTA_PROTO_DST_PORT: u16 = 3;
+const CTA_PROTOINFO_TCP: u16 = 1;
+const CTA_PROTOINFO_TCP_STATE: u16 = 1;
 /// `IPS_DST_NAT`: ours are all translated. A kernel that can't filter by it (before 5.15) lists the others too.
 const DNAT: u32 = 1 << 5;
 /// `IPS_SEEN_REPLY`.
 const SEEN_REPLY: u32 = 1 << 1;
+/// `TCP_CONNTRACK_CLOSE` (linux/netfilter/nf_conntrack_tcp.h): it was reset.
+const CLOSED: u8 = 8;
 
 /// A connection as its client began it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +53,8 @@ pub(crate) struct Flow {
     pub(crate) leads_to: Ipv4Addr,
     /// Whether there was an answer.
     pub(crate) answered: bool,
+    /// Whether it was reset. Its entry stays for ten seconds, and the kernel leads a new connection from the same port by it.
+    pub(crate) closed: bool,
 }
 
 /// Deletes the entries of the translated IPv4 connections for which `matches` holds, and tells how many there were.
@@ -88,7 +95,13 @@ fn read(message: Message<'_>) -> Option<Flow> {
         server_port: port(protocol, CTA_PROTO_DST_PORT)?,
         leads_to: address(reply, CTA_IP_V4_SRC)?,
         answered: attrs.be32(CTA_STATUS)? & SEEN_REPLY != 0,
+        closed: state(attrs) == Some(CLOSED),
     })
+}
+
+fn state(attrs: Attributes<'_>) -> Option<u8> {
+    let tcp = attrs.nested(CTA_PROTOINFO)?.nested(CTA_PROTOINFO_TCP)?;
+    tcp.get(CTA_PROTOINFO_TCP_STATE)?.first().copied()
 }
 
 fn address(attrs: Attributes<'_>, kind: u16) -> Option<Ipv4Addr> {

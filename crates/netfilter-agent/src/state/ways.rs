@@ -164,6 +164,7 @@ fn kept(node: &str) -> String {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use steppe_model::{Protocol, ServiceKey};
 
     use super::*;
 
@@ -178,6 +179,31 @@ mod tests {
         let mut one_small = vec![100; 200];
         one_small.push(1);
         assert_eq!((shares(&one_small)[200], shares(&one_small).iter().sum()), (1, 256));
+    }
+
+    #[test]
+    fn what_no_packet_can_be_sent_to_is_left_out() {
+        let limits = Limits { services: "247.0.0.0/8".parse().unwrap(), listener: [169, 254, 77, 54].into() };
+        let endpoint = |ip: &str| Endpoint {
+            address: SocketAddrV4::new(ip.parse().unwrap(), 80),
+            weight: 1,
+            node: "n17".into(),
+        };
+        let mut port = ServicePort {
+            service: ServiceKey { user: None, name: "web".parse().unwrap(), tag: None },
+            vip: [247, 0, 0, 1].into(),
+            port: VirtualPort::new(Protocol::Tcp, 80),
+            listener: None,
+            endpoints: ["127.0.0.1", "247.0.0.2", "169.254.77.54", "0.0.0.0"].map(endpoint).to_vec(),
+        };
+        assert!(Ways::new(&port, limits).unwrap_err().contains("at least one is expected"));
+        port.endpoints.push(endpoint("10.0.0.5"));
+        assert_eq!(Ways::new(&port, limits).unwrap().endpoints, [endpoint("10.0.0.5")]);
+        port.endpoints = vec![endpoint("10.0.0.5"); 2 * ENDPOINTS];
+        let ways = Ways::new(&port, limits).unwrap();
+        assert_eq!((ways.endpoints.len(), ways.count()), (ENDPOINTS, ENDPOINTS + 1));
+        port.listener = Some(SocketAddrV4::new([10, 0, 0, 1].into(), 1));
+        assert!(Ways::new(&port, limits).unwrap_err().contains("is not on the listener address"));
     }
 
     #[test]

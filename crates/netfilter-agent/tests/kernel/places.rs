@@ -117,6 +117,8 @@ fn in_all_places(bridged: bool) {
             format!("-N DOCKER-USER\n{MARK_RULE}\n-A DOCKER-USER -j RETURN\n"),
             "iptables can list it, before what was there"
         );
+        let listed = stage.host.net.nft("list chain ip filter DOCKER-USER");
+        assert!(listed.contains("mark"), "so can nft: {listed}");
     });
 }
 
