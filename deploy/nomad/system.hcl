@@ -18,9 +18,10 @@ variable "nodes" {
   default     = ""
 }
 
-# Nomad before 1.11 counts a limit per evaluation, and a client that is down or comes in between can stay on the old
-# version until something else happens to it; later ones end the roll-out at the first alloc that is slow. With 0, all
-# clients are told at once and none is left behind: a component that is replaced, or broken, takes no traffic with it.
+# Versions of Nomad differ in what a limit does to a system job: before 1.11 the next clients follow after `stagger`, whatever
+# became of the first, and there were versions that left them on the old one; from 1.11 on the roll-out ends at the first
+# alloc that does not become healthy. With 0, all clients are told at once and none is left behind, and new connections
+# don't notice: the kernel carries them past a proxy that is away.
 variable "max_parallel" {
   description = "How many clients replace a component at the same time; 0 is all."
   type        = number
