@@ -42,6 +42,8 @@ pub struct Push {
     led_to_by: MultiMap<ResourceId, ResourceId>,
     holds: Holds,
     takeover: Takeover,
+    /// Which one the rules that wait were looked at with.
+    last_way: Way,
     /// Whether snapshots may be sent: before that nothing is.
     open: bool,
 }
@@ -59,6 +61,7 @@ impl Push {
             led_to_by: MultiMap::default(),
             holds: Holds::default(),
             takeover: Takeover::new(takeover),
+            last_way: Way::Shut,
             open: false,
         }
     }
@@ -139,6 +142,10 @@ impl Push {
     /// An agent's stream ended.
     pub fn disconnected(&mut self, agent: AgentName, why: String, now: Instant) {
         self.state_mut(agent).disconnected(why, now);
+        // At once: it may be back before anything is sent again, and empty.
+        if self.open {
+            self.review_takeover();
+        }
     }
 
     /// An agent is about to stop. It goes on until it is relieved.
@@ -154,9 +161,6 @@ impl Push {
                     self.netfilter.look_again(self.dependents.get(&id).cloned());
                 }
                 (AgentName::NetfilterAgent, Settled::Gone(id)) => self.leads_nowhere(&id),
-                (AgentName::NetfilterAgent, Settled::InForce(id)) if id == takeover::id() => {
-                    self.netfilter.look_again(self.dependents.values().cloned());
-                }
                 (AgentName::Proxy, Settled::Gone(_))
                 | (AgentName::NetfilterAgent, Settled::InForce(_) | Settled::Rejected(_)) => {}
             }
@@ -201,7 +205,12 @@ impl Push {
             AgentName::NetfilterAgent => {
                 self.forget_dropped();
                 self.review_holds(now);
-                let (way, proxy, holds) = (self.way(), &self.proxy, &self.holds);
+                let way = self.way();
+                if way != self.last_way {
+                    self.last_way = way;
+                    self.netfilter.look_again(self.dependents.values().cloned());
+                }
+                let (proxy, holds) = (&self.proxy, &self.holds);
                 let may_send = |planned: &Planned| {
                     !holds.holds(&planned.resource)
                         && (planned.requires.is_empty() || way.is_open(|| takeover::is_led(proxy, planned)))

@@ -185,6 +185,35 @@ fn a_listener_that_the_proxy_rejects_keeps_no_other_from_being_handed_back() {
 }
 
 #[test]
+fn a_proxy_that_dies_and_comes_back_between_two_looks_is_not_handed_back_to_before_it_is_ready() {
+    let mut bench = served();
+    bench.kill(Proxy);
+    bench.settle_one(NetfilterAgent);
+    bench.connect(Proxy);
+    bench.settle_one(Proxy);
+    bench.kill(Proxy);
+    bench.connect(Proxy);
+    bench.settle_one(NetfilterAgent);
+    assert!(bench.is_taken_over());
+}
+
+#[test]
+fn what_waited_for_a_proxy_that_dies_before_the_hand_back_does_not_wait_on() {
+    let mut bench = served();
+    bench.kill(Proxy);
+    bench.settle_one(NetfilterAgent);
+    bench.connect(Proxy);
+    bench.settle_one(Proxy);
+    bench.desire_all(service(1, 1));
+    // The hand-back is decided, and not yet sent.
+    bench.send(Proxy);
+    bench.kill(Proxy);
+    bench.settle_one(NetfilterAgent);
+    assert!(bench.is_taken_over());
+    assert_eq!(bench.netfilter.in_force.len(), 5);
+}
+
+#[test]
 fn switched_off_it_never_happens() {
     let mut bench = Bench::with_takeover(false);
     bench.desire_all(service(0, 1));
