@@ -1,6 +1,6 @@
 //! control's flags and variables, checked before anything is bound.
 
-use std::{net::Ipv4Addr, ops::RangeInclusive, sync::Arc};
+use std::{net::Ipv4Addr, ops::RangeInclusive, path::PathBuf, sync::Arc};
 
 use clap::{Parser, ValueEnum};
 use steppe_daemon::{Logging, NETFILTER_AGENT_UID, PROXY_UID, RunDir};
@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use crate::{
     plan::Cidr,
-    sources::{ConsulConfig, DockerConfig, SourceError},
+    sources::{ConsulConfig, DockerConfig, NomadConfig, SourceError},
 };
 
 /// Whether something is used.
@@ -20,11 +20,14 @@ pub enum Switch {
     Off,
 }
 
-/// Observes Consul and Docker, plans who may reach what, and pushes that to the agents of this host.
+/// Observes Consul, Nomad and Docker, plans who may reach what, and pushes that to the agents of this host.
 ///
 /// Sources: Docker is on (DOCKER_HOST, else /var/run/docker.sock) unless --docker=off says otherwise; Consul is on when
 /// CONSUL_HTTP_ADDR is set (with CONSUL_HTTP_TOKEN, CONSUL_HTTP_TOKEN_FILE, CONSUL_CACERT, CONSUL_CLIENT_CERT, CONSUL_CLIENT_KEY,
-/// CONSUL_HTTP_SSL, CONSUL_HTTP_SSL_VERIFY, CONSUL_TLS_SERVER_NAME). Needs Docker 20.10 or later and Consul 1.8 or later.
+/// CONSUL_HTTP_SSL, CONSUL_HTTP_SSL_VERIFY, CONSUL_TLS_SERVER_NAME); Nomad is on when NOMAD_ADDR is set (with NOMAD_TOKEN,
+/// NOMAD_TOKEN_FILE, NOMAD_REGION, NOMAD_CACERT, NOMAD_CAPATH, NOMAD_CLIENT_CERT, NOMAD_CLIENT_KEY, NOMAD_TLS_SERVER_NAME,
+/// NOMAD_SKIP_VERIFY; in all namespaces that the token may read).
+/// Needs Docker 20.10 or later, Consul 1.8 or later and Nomad 1.0 or later.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "steppe-control", version)]
 pub struct Flags {
@@ -47,6 +50,10 @@ pub struct Flags {
     /// Whether Docker is a source
     #[arg(long, value_enum, default_value = "on", value_name = "ON|OFF", hide_possible_values = true)]
     pub docker: Switch,
+
+    /// Where CNI keeps the addresses of Nomad's allocations in bridge mode
+    #[arg(long, default_value = "/var/lib/cni/networks/nomad", value_name = "DIR")]
+    pub cni_networks: PathBuf,
 
     /// Whether the kernel carries new connections while the proxy is away; off, they wait for it
     #[arg(long, value_enum, default_value = "on", value_name = "ON|OFF", hide_possible_values = true)]
@@ -81,7 +88,7 @@ pub enum ConfigError {
     Source(#[from] SourceError),
     /// There is nothing to observe.
     #[error(
-        "no source is on: set CONSUL_HTTP_ADDR, such as http://127.0.0.1:8500, or leave out --docker off"
+        "no source is on: set CONSUL_HTTP_ADDR, such as http://127.0.0.1:8500, or NOMAD_ADDR, or leave out --docker off"
     )]
     NoSource,
     /// Nobody can listen there.
@@ -113,6 +120,8 @@ pub struct Config {
     pub docker: Option<DockerConfig>,
     /// The Consul agent; `None` when Consul is off.
     pub consul: Option<ConsulConfig>,
+    /// The Nomad agent; `None` when Nomad is off.
+    pub nomad: Option<NomadConfig>,
     /// This host's name, for as long as no catalogue says otherwise.
     pub node: Arc<str>,
 }
@@ -133,10 +142,11 @@ impl Config {
             Switch::Off => None,
         };
         let consul = ConsulConfig::from_env(&lookup)?;
-        if docker.is_none() && consul.is_none() {
+        let nomad = NomadConfig::from_env(&lookup, flags.cni_networks.clone())?;
+        if docker.is_none() && consul.is_none() && nomad.is_none() {
             return Err(ConfigError::NoSource);
         }
-        Ok(Self { flags, docker, consul, node })
+        Ok(Self { flags, docker, consul, nomad, node })
     }
 }
 

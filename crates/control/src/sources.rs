@@ -7,6 +7,7 @@ mod error;
 #[cfg(test)]
 mod fake;
 mod http;
+mod nomad;
 mod text;
 mod warn_once;
 
@@ -17,6 +18,7 @@ use tokio::sync::mpsc;
 pub use consul::{ConsulConfig, ConsulSource};
 pub use docker::{DockerConfig, DockerSource, Reread};
 pub use error::SourceError;
+pub use nomad::{NomadConfig, NomadInputs, NomadSource};
 
 use crate::observe::{Observation, SourceName};
 
