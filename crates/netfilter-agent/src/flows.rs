@@ -1,8 +1,8 @@
 //! Deletes connection tracking entries that must not go on, on a thread of its own: the answer to control does not wait for it.
 //!
 //! * Of revoked grants: their connections are cut.
-//! * After the kernel has taken over, of clients that the proxy did not answer: their next try would go where the first went,
-//!   to a listener that may be dead, for ever. When the proxy takes over again there is nothing to do: an endpoint that did
+//! * For as long as the kernel has taken over, of clients that the proxy did not answer or has reset: their next try would go where
+//!   the last went, to a listener that may be dead. When the proxy takes over again there is nothing to do: an endpoint that did
 //!   not answer yet is as alive as before.
 
 use std::{
@@ -29,6 +29,9 @@ const GRACE: Duration = Duration::from_millis(500);
 /// the first look; the second is for packets that were on their way through the old rules then. Both are before most clients'
 /// first retransmission, a second after their first packet.
 const LOOKS: [Duration; 2] = [Duration::from_millis(10), GRACE];
+/// And how often after them, for as long as the kernel has taken over: a proxy that has drained resets at its end whatever is
+/// left, and whoever was reset begins anew.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// A client's address and a virtual IP of which some right was taken away.
 pub(crate) type Revoked = HashSet<(Ipv4Addr, Ipv4Addr)>;
@@ -102,6 +105,9 @@ fn look(mut waiting: Waiting, tasks: &Receiver<Task>, firewall: &Shared, socket:
     }
     waiting.revoked.retain(|_, due| *due > now);
     waiting.releases.retain(|due| *due > now);
+    if releases && waiting.releases.is_empty() && firewall.lock().state.takeover() {
+        waiting.releases.push(now + LOOK_EVERY);
+    }
     waiting
 }
 

@@ -86,9 +86,9 @@ fn lower(expression: &Expression) -> (&'static CStr, Vec<(u32, Setting)>) {
             vec![
                 (sys::NFTNL_EXPR_BITWISE_SREG, register(*at)),
                 (sys::NFTNL_EXPR_BITWISE_DREG, register(*at)),
-                (sys::NFTNL_EXPR_BITWISE_LEN, Number(4)),
-                (sys::NFTNL_EXPR_BITWISE_MASK, Bytes(mask.to_vec())),
-                (sys::NFTNL_EXPR_BITWISE_XOR, Bytes(vec![0; 4])),
+                (sys::NFTNL_EXPR_BITWISE_LEN, Number(u32::try_from(mask.len()).unwrap_or(u32::MAX))),
+                (sys::NFTNL_EXPR_BITWISE_MASK, Bytes(mask.clone())),
+                (sys::NFTNL_EXPR_BITWISE_XOR, Bytes(vec![0; mask.len()])),
             ],
         ),
         Expression::SetBits(at, bits) => (
@@ -186,6 +186,7 @@ fn packet(part: PacketPart, to: Register) -> Vec<(u32, Setting)> {
         PacketPart::SourceAddress => (libc::NFT_PAYLOAD_NETWORK_HEADER, 12, 4),
         PacketPart::DestinationAddress => (libc::NFT_PAYLOAD_NETWORK_HEADER, 16, 4),
         PacketPart::DestinationPort => (libc::NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2),
+        PacketPart::TcpFlags => (libc::NFT_PAYLOAD_TRANSPORT_HEADER, 13, 1),
     };
     vec![
         (sys::NFTNL_EXPR_PAYLOAD_DREG, register(to)),

@@ -8,7 +8,7 @@ use super::{
     expression::Known,
     kernel_path,
     steps::{
-        CONFIRMED, DNAT, R0, R1, R2, R3, R4, R6, destination_in, end, for_listener, for_services,
+        CONFIRMED, DNAT, R0, R1, R2, R3, R4, R6, begins, destination_in, end, for_listener, for_services,
         from_workload, ipv4, ipv4_frame, is_bridge, new, originally_for_services, originally_tcp, rule, tcp,
     },
 };
@@ -209,7 +209,7 @@ pub(crate) fn chains(addresses: Addresses) -> Vec<Chain> {
                     [
                         vec![
                             Expression::Known(Known::Status, R0),
-                            Expression::Mask(R0, (CONFIRMED | DNAT).to_ne_bytes()),
+                            Expression::Mask(R0, (CONFIRMED | DNAT).to_ne_bytes().into()),
                             Expression::Compare(
                                 R0,
                                 Comparison::Equal,
@@ -260,10 +260,18 @@ pub(crate) fn chains(addresses: Addresses) -> Vec<Chain> {
         inet(
             "input",
             hook(ChainKind::Filter, Hook::Input, priority::INPUT),
-            vec![rule(
-                format!("ip daddr {listener} ct state new goto {ARRIVING}"),
-                [to_listener(), new(), end(Verdict::Goto(ARRIVING))].concat(),
-            )],
+            vec![
+                rule(
+                    format!("ip daddr {listener} ct state new goto {ARRIVING}"),
+                    [to_listener(), new(), end(Verdict::Goto(ARRIVING))].concat(),
+                ),
+                // A client that was reset may begin anew from the same port, and connection tracking takes that for the old
+                // connection for ten seconds.
+                rule(
+                    format!("ip daddr {listener} tcp flags syn / fin,syn,rst,ack goto {ARRIVING}"),
+                    [to_listener(), tcp(), begins(), end(Verdict::Goto(ARRIVING))].concat(),
+                ),
+            ],
         ),
         inet(
             "output",

@@ -15,6 +15,8 @@ pub(crate) enum PacketPart {
     DestinationAddress,
     /// `th dport`
     DestinationPort,
+    /// `tcp flags`
+    TcpFlags,
     /// `ether saddr`
     SourceMac,
 }
@@ -92,7 +94,7 @@ pub(crate) enum Expression {
     /// Loads what the kernel knows.
     Known(Known, Register),
     /// Keeps only some bits.
-    Mask(Register, [u8; 4]),
+    Mask(Register, Vec<u8>),
     /// Sets some bits, and leaves the others as they are.
     SetBits(Register, [u8; 4]),
     /// Ends the rule unless the comparison holds.

@@ -59,11 +59,24 @@ pub(super) fn new() -> Vec<Expression> {
     some_bit(Known::State, NEW)
 }
 
+/// `tcp flags syn / fin,syn,rst,ack`: the first packet of a connection (RFC 9293 §3.5).
+pub(super) fn begins() -> Vec<Expression> {
+    const FIN: u8 = 1;
+    const SYN: u8 = 1 << 1;
+    const RST: u8 = 1 << 2;
+    const ACK: u8 = 1 << 4;
+    vec![
+        Expression::Packet(PacketPart::TcpFlags, R0),
+        Expression::Mask(R0, vec![FIN | SYN | RST | ACK]),
+        Expression::Compare(R0, Comparison::Equal, vec![SYN]),
+    ]
+}
+
 /// That one of these bits is set, as nft writes `ct state new` and `ct status dnat`.
 pub(super) fn some_bit(known: Known, bits: u32) -> Vec<Expression> {
     vec![
         Expression::Known(known, R0),
-        Expression::Mask(R0, bits.to_ne_bytes()),
+        Expression::Mask(R0, bits.to_ne_bytes().into()),
         Expression::Compare(R0, Comparison::Different, 0_u32.to_ne_bytes().into()),
     ]
 }
@@ -91,7 +104,7 @@ pub(super) fn originally_for_services(addresses: Addresses, comparison: Comparis
 
 pub(super) fn in_services(addresses: Addresses, comparison: Comparison) -> Vec<Expression> {
     vec![
-        Expression::Mask(R0, addresses.services.mask().to_be_bytes()),
+        Expression::Mask(R0, addresses.services.mask().to_be_bytes().into()),
         Expression::Compare(R0, comparison, addresses.services.address.octets().into()),
     ]
 }
