@@ -48,6 +48,7 @@ fn a_proxy_that_is_replaced_loses_no_connection() {
     let proxy = &places.host.suite.proxy;
     let mut long = places.hold_all();
     places.wait_more(1000);
+    Places::say("the proxy is told to stop");
     let drained = std::thread::scope(|scope| {
         let ends = scope.spawn(|| proxy.terminate(Duration::from_secs(60)));
         // It goes on for those who are connected, for as long as they like within its time.
@@ -57,11 +58,14 @@ fn a_proxy_that_is_replaced_loses_no_connection() {
         ends.join().expect("it does not panic")
     });
     assert!(drained.success(), "{drained}");
+    Places::say("it has ended");
     let mut across = places.hold_all();
     go_on(&places, AWAY);
+    Places::say("the next one starts");
     proxy.start();
     places.host.suite.wait_socket(proxy);
     places.wait_proxied();
+    Places::say("it has its connections back");
     places.wait_each(CONNECTIONS);
     across.iter_mut().for_each(|held| held.assert_open());
     places.assert_strangers_refused();
@@ -86,14 +90,19 @@ fn a_proxy_that_is_killed_is_missed_for_one_retransmission_with_ten_thousand_gra
     places.wait_more(1000);
     let mut across = places.hold_all();
     go_on(&places, AWAY);
+    Places::say("the next one starts");
     proxy.start();
     places.host.suite.wait_socket(proxy);
     places.wait_proxied();
+    Places::say("it has its connections back");
     places.wait_each(CONNECTIONS);
     across.iter_mut().for_each(|held| held.assert_open());
     places.assert_strangers_refused();
-    for tally in places.finish() {
+    let tallies = places.finish();
+    for tally in &tallies {
         println!("{tally}");
+    }
+    for tally in &tallies {
         assert!(tally.tried.len() >= CONNECTIONS, "{tally}");
         // What the proxy had taken in went with it; nobody who came later noticed more than a delay.
         for lost in tally.lost() {

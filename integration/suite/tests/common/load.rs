@@ -21,6 +21,14 @@ const INTERVAL: Duration = Duration::from_millis(4);
 /// A client gives up after this. The second retransmission of a SYN comes after 3 s, the third after 7 s.
 const GIVES_UP: Duration = Duration::from_secs(5);
 
+/// Losses that a message tells one by one.
+const SHOWN: usize = 20;
+
+/// The seconds and their parts of a time, as it is compared by eye.
+pub fn clock(ns: u64) -> String {
+    format!("{:.4} s", (ns % 1_000_000_000_000) as f64 / 1e9)
+}
+
 /// One connection.
 #[derive(Debug, Clone)]
 pub struct Tried {
@@ -115,8 +123,10 @@ fn dial(to: SocketAddr) -> Tried {
     let began = Instant::now();
     let connected = TcpStream::connect_timeout(&to, GIVES_UP);
     let connect = began.elapsed();
-    let end = match connected {
-        Err(error) => End::NotConnected(Outcome::of(&error).to_string()),
+    let end = match connected.map_err(|error| Outcome::of(&error)) {
+        // It was open and was cut before connect(2) had returned.
+        Err(Outcome::Reset) => End::Broken(Outcome::Reset.to_string()),
+        Err(outcome) => End::NotConnected(outcome.to_string()),
         Ok(stream) => match read_name(stream, GIVES_UP) {
             Err(error) => End::Broken(Outcome::of(&error).to_string()),
             Ok(_) => End::Served,
@@ -154,6 +164,10 @@ impl fmt::Display for Tally {
         for (end, count) in ends {
             write!(f, ", {count} {end:?}")?;
         }
-        write!(f, "; slowest connect {:?}, {late} above 0.5 s", self.worst())
+        write!(f, "; slowest connect {:?}, {late} above 0.5 s", self.worst())?;
+        for lost in self.lost().take(SHOWN) {
+            write!(f, "\n  {}: {:?}", clock(lost.start_ns), lost.end)?;
+        }
+        Ok(())
     }
 }
