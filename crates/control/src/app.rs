@@ -35,7 +35,7 @@ use crate::{
     },
     service::{Ask, ControlService},
     source_health::SourcesBoard,
-    sources::{ConsulSource, DockerSource, Reread, Source},
+    sources::{ConsulSource, DockerSource, NomadInputs, NomadSource, Reread, Source},
 };
 
 /// Events that may wait for the core; past that, who tells them waits.
@@ -74,6 +74,7 @@ fn new_core(config: &Config) -> Core {
     let on = [
         config.docker.as_ref().map(|_| SourceName::Docker),
         config.consul.as_ref().map(|_| SourceName::Consul),
+        config.nomad.as_ref().map(|_| SourceName::Nomad),
     ];
     let sources = SourcesBoard::new(on.into_iter().flatten());
     let now = Instant::now();
@@ -92,7 +93,9 @@ struct Inputs {
 struct Outputs {
     ports_known: Arc<AtomicU64>,
     reread: mpsc::Sender<Reread>,
+    reread_alloc: mpsc::Sender<Arc<str>>,
     wanted: watch::Sender<BTreeSet<ServiceName>>,
+    wanted_allocs: watch::Sender<BTreeSet<Arc<str>>>,
 }
 
 fn connect_everything(config: &Config, tasks: &mut JoinSet<()>) -> (Inputs, Outputs) {
@@ -100,14 +103,25 @@ fn connect_everything(config: &Config, tasks: &mut JoinSet<()>) -> (Inputs, Outp
     let (change_port, ports) = mpsc::channel(EVENTS);
     let (tell_link, links) = mpsc::channel(EVENTS);
     let (reread, rereads) = mpsc::channel(EVENTS);
+    let (reread_alloc, reread_allocs) = mpsc::channel(EVENTS);
     let wanted = watch::Sender::new(BTreeSet::new());
+    let wanted_allocs = watch::Sender::new(BTreeSet::new());
     let ports_known = Arc::new(AtomicU64::new(0));
     if let Some(docker) = config.docker.clone() {
         let source = DockerSource::new(docker, ports_known.clone(), rereads);
         tasks.spawn(source.run(observe.clone()));
     }
     if let Some(consul) = config.consul.clone() {
-        tasks.spawn(ConsulSource::new(consul, wanted.subscribe()).run(observe));
+        tasks.spawn(ConsulSource::new(consul, wanted.subscribe()).run(observe.clone()));
+    }
+    if let Some(nomad) = config.nomad.clone() {
+        let inputs = NomadInputs {
+            wanted: wanted.subscribe(),
+            wanted_allocs: wanted_allocs.subscribe(),
+            ports_known: ports_known.clone(),
+            reread: reread_allocs,
+        };
+        tasks.spawn(NomadSource::new(nomad, inputs).run(observe));
     }
     for agent in AgentName::ALL {
         let peer = peer(config, agent);
@@ -116,7 +130,10 @@ fn connect_everything(config: &Config, tasks: &mut JoinSet<()>) -> (Inputs, Outp
         }
         tasks.spawn(keep_connected(peer, tell_link.clone()));
     }
-    (Inputs { observations, ports, links }, Outputs { ports_known, reread, wanted })
+    (
+        Inputs { observations, ports, links },
+        Outputs { ports_known, reread, reread_alloc, wanted, wanted_allocs },
+    )
 }
 
 fn peer(config: &Config, agent: AgentName) -> Peer {
@@ -192,6 +209,13 @@ fn take(core: &mut Core, event: Event, outputs: &Outputs) {
 async fn grant(wishes: Wishes, outputs: &Outputs) {
     if let Some(wanted) = wishes.wanted {
         outputs.wanted.send_replace(wanted);
+    }
+    if let Some(wanted) = wishes.wanted_allocs {
+        outputs.wanted_allocs.send_replace(wanted);
+    }
+    for alloc in wishes.reread_allocs {
+        // Should so many wait, they come again with the next change.
+        let _ = outputs.reread_alloc.try_send(alloc);
     }
     for container in wishes.reread {
         // Without Docker as a source there are no containers to ask about.
