@@ -93,10 +93,11 @@ variable "docker_socket" {
   default = "/var/run/docker.sock"
 }
 
-variable "cni_dir" {
-  description = "Where CNI keeps the addresses that it gave out, for Nomad's bridge mode; empty: Nomad is asked alone."
-  type        = string
-  default     = "/var/lib/cni"
+# Nomad has kept them under /var/run since 1.8.8 and 1.9.4. What is missing Docker makes, empty.
+variable "cni_dirs" {
+  description = "Where CNI keeps the addresses that it gave out, for Nomad's bridge mode; none: Nomad is asked alone."
+  type        = list(string)
+  default     = ["/var/run/cni", "/var/lib/cni"]
 }
 
 variable "service_cidr" {
@@ -173,7 +174,7 @@ job "steppe" {
         # A packaged Docker's socket is systemd's and outlives the daemon, so the file may be mounted.
         volumes = concat(
           ["/run/steppe:/run/steppe", "${var.docker_socket}:/var/run/docker.sock"],
-          var.cni_dir == "" ? [] : ["${var.cni_dir}:/var/lib/cni:ro"],
+          [for dir in var.cni_dirs : "${dir}:${dir}:ro"],
           var.config_dir == "" ? [] : ["${var.config_dir}:${var.config_dir}:ro"],
         )
       }

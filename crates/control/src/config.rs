@@ -51,9 +51,9 @@ pub struct Flags {
     #[arg(long, value_enum, default_value = "on", value_name = "ON|OFF", hide_possible_values = true)]
     pub docker: Switch,
 
-    /// Where CNI keeps the addresses of Nomad's allocations in bridge mode
-    #[arg(long, default_value = "/var/lib/cni/networks/nomad", value_name = "DIR")]
-    pub cni_networks: PathBuf,
+    /// Where CNI keeps the addresses of Nomad's allocations in bridge mode; may be given more than once
+    #[arg(long, default_values = ["/var/run/cni/nomad", "/var/lib/cni/networks/nomad"], value_name = "DIR")]
+    pub cni_networks: Vec<PathBuf>,
 
     /// Whether the kernel carries new connections while the proxy is away; off, they wait for it
     #[arg(long, value_enum, default_value = "on", value_name = "ON|OFF", hide_possible_values = true)]

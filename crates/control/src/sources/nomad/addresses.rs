@@ -25,7 +25,7 @@ const LONGEST_LOOK: Duration = Duration::from_secs(1);
 /// Reads the store only while a placed allocation lacks its address.
 #[derive(Debug)]
 pub(super) struct Addresses {
-    dir: PathBuf,
+    dirs: Vec<PathBuf>,
     ports_known: Arc<AtomicU64>,
     /// By allocation, with the count that was known before it was read.
     known: BTreeMap<Arc<str>, (Ipv4Addr, u64)>,
@@ -34,8 +34,8 @@ pub(super) struct Addresses {
 }
 
 impl Addresses {
-    pub(super) fn new(dir: PathBuf, ports_known: Arc<AtomicU64>) -> Self {
-        Self { dir, ports_known, known: BTreeMap::new(), look: FIRST_LOOK, next: None }
+    pub(super) fn new(dirs: Vec<PathBuf>, ports_known: Arc<AtomicU64>) -> Self {
+        Self { dirs, ports_known, known: BTreeMap::new(), look: FIRST_LOOK, next: None }
     }
 
     /// When the store must be read again.
@@ -67,8 +67,8 @@ impl Addresses {
         if !lacking.is_empty() {
             // Before the store is read: a port that comes later may be a later allocation's.
             let ports_known = self.ports_known.load(Ordering::Acquire);
-            let stored = store::read(&self.dir).unwrap_or_else(|error| {
-                debug!(%error, dir = %self.dir.display(), "no addresses of allocations in bridge mode");
+            let stored = store::read_all(&self.dirs).unwrap_or_else(|error| {
+                debug!(%error, dirs = ?self.dirs, "no addresses of allocations in bridge mode");
                 BTreeMap::new()
             });
             for alloc in lacking {

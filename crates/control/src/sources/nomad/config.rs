@@ -29,8 +29,8 @@ pub(super) static NOMAD: Dialect = Dialect {
 pub struct NomadConfig {
     pub(super) client: Arc<Client>,
     pub(super) region: Option<Arc<str>>,
-    /// Where CNI's host-local plugin keeps the addresses of allocations in bridge mode.
-    pub(super) cni_networks: PathBuf,
+    /// Where CNI's host-local plugin may keep the addresses of allocations in bridge mode.
+    pub(super) cni_networks: Vec<PathBuf>,
     settings: Settings,
 }
 
@@ -48,7 +48,7 @@ impl NomadConfig {
     /// The variable that makes no sense, or whose file can't be used, and what to write.
     pub fn from_env(
         lookup: impl Fn(&str) -> Option<String>,
-        cni_networks: PathBuf,
+        cni_networks: Vec<PathBuf>,
     ) -> Result<Option<Self>, SourceError> {
         let Some(settings) = read(&lookup)? else { return Ok(None) };
         let region = variable(&lookup, "NOMAD_REGION").map(Into::into);
