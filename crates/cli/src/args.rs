@@ -129,7 +129,7 @@ pub(crate) enum Command {
   steppe explain 172.17.0.5 247.12.8.41:80
   steppe explain host web             the host's own processes")]
     Explain {
-        /// A container's name or id, an alloc (or the beginning of one), job/group/task, an address, or `host`
+        /// A container's name or id, an alloc (or the beginning of one), JOB[/GROUP[/TASK]], an address, or `host`
         workload: String,
         /// [USER/]NAME[#TAG][:PORT[/udp]], or a virtual IP with or without a port
         service: String,

@@ -15,6 +15,20 @@ use crate::common::reach::vip_of;
 /// Nomad plans, starts and registers within a second or two; a busy machine takes longer.
 const PLACED: Duration = Duration::from_secs(60);
 
+/// What this Nomad lacks for a test, in the report's words; see `integration/run-nomad-tests`.
+fn not_run(why: &str) {
+    let name = std::thread::current().name().unwrap_or_default().to_owned();
+    println!("\nnot run: {name}: {why}");
+}
+
+/// The major and minor version of the Nomad under test.
+fn version(host: &Host) -> (u32, u32) {
+    let own = host.nomad.call("GET", "/v1/agent/self", &Value::Null);
+    let version = text(&own["config"]["Version"]["Version"]);
+    let mut parts = version.split('.').map_while(|part| part.parse::<u32>().ok());
+    (parts.next().unwrap_or_default(), parts.next().unwrap_or_default())
+}
+
 /// Waits until an allocation of the job's only group runs, and returns it.
 #[track_caller]
 fn running(host: &Host, job: &str) -> Value {

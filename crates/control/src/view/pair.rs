@@ -91,12 +91,18 @@ fn find_workload<'a>(core: &'a Core, text: &str) -> Result<(&'a Workload, &'a [A
 fn means(core: &Core, text: &str, workload: &Workload, attached: &[Attached]) -> bool {
     let container = &workload.container;
     let begins = |id: &str| text.len() >= ID_PREFIX && id.starts_with(text);
-    let task = place(core, container);
+    let [job, group, task] = place(core, container);
+    let is_placed = || match text.split('/').collect::<Vec<_>>().as_slice() {
+        [one] => *one == job,
+        [one, two] => (*one, *two) == (job, group),
+        [one, two, three] => (*one, *two, *three) == (job, group, task),
+        _ => false,
+    };
     let ip = text.parse::<Ipv4Addr>();
     *container.name == *text
         || begins(&container.id)
         || alloc_of(container).is_some_and(begins)
-        || (!task.contains(&"") && task.join("/") == text)
+        || (!job.is_empty() && is_placed())
         || attached.iter().any(|attached| ip == Ok(attached.attachment.ip))
 }
 

@@ -63,12 +63,12 @@ fn a_workload_is_found_by_whatever_names_it_alone() {
     ]);
     let found =
         |text: &str| find_workload(&core, text).map(|(workload, _)| workload.container.id.to_string());
-    for text in ["api", "aaaa1", "5d6c", "shop/g/api", "172.17.0.2", "aaaa1111"] {
+    for text in ["api", "aaaa1", "5d6c", "shop", "shop/g", "shop/g/api", "172.17.0.2", "aaaa1111"] {
         assert_eq!(found(text).as_deref(), Ok("aaaa1111"), "{text}");
     }
     assert_eq!(found("beef").as_deref(), Ok("aaaa2222"), "a name goes before the beginning of an id");
     assert!(found("aaaa").unwrap_err().contains("several workloads: api, beef"));
-    for text in ["aaa", "", "ap", "172.17.0", "shop/g", "//"] {
+    for text in ["aaa", "", "ap", "172.17.0", "sho", "shop/", "/", "//"] {
         assert!(found(text).unwrap_err().starts_with("no workload"), "{text}");
     }
 }
@@ -139,7 +139,7 @@ fn an_allocation_with_an_address_stands_for_its_containers() {
     };
     core.observed(Observation::Allocs(vec![Arc::new(alloc)]), Instant::now());
     core.settle(Instant::now() + std::time::Duration::from_secs(60));
-    for text in ["5d6c", "api.g[0]", &format!("t-{id}"), "api/g/t", "172.26.64.9"] {
+    for text in ["5d6c", "api.g[0]", &format!("t-{id}"), "api", "api/g", "api/g/t", "172.26.64.9"] {
         let (found, _) = find_workload(&core, text).unwrap_or_else(|error| panic!("{text}: {error}"));
         assert_eq!(&*found.container.id, id, "{text}");
     }
