@@ -37,6 +37,8 @@ pub struct Alloc {
 pub enum Life {
     /// It was placed, and Nomad wants it to run or to end in its own time.
     Placed,
+    /// Nomad wants it to stop, and some of it may still run.
+    Stopping,
     /// It ran to its end, failed, was lost, or its tasks were stopped: nothing of it runs.
     Dead,
 }

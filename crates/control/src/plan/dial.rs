@@ -18,6 +18,9 @@ const STRANGER: &str =
     "it is registered with a container's address, which means somebody else on this host: publish its port";
 const NOT_HERE: &str = "no container of this host has its address";
 const ENDED: &str = "its allocation has ended";
+const STOPPING: &str = "its allocation is being stopped: it gets no new connections";
+const UNKNOWN: &str =
+    "nomad does not know its allocation: it has ended, or NOMAD_TOKEN may not read its namespace";
 /// Whose an instance is has been asked.
 pub const AWAITED: &str = "nomad has not said yet whose it is";
 const DENIED: &str = "NOMAD_TOKEN may not read its allocation: it needs `read-job` in every namespace";
@@ -63,14 +66,15 @@ pub fn locate(instance: &Instance, local: &Local<'_>) -> Found {
         Whereabouts::Here(alloc) | Whereabouts::Elsewhere(alloc) if alloc.life == Life::Dead => {
             Found::nowhere(ENDED)
         }
+        Whereabouts::Here(alloc) | Whereabouts::Elsewhere(alloc) if alloc.life == Life::Stopping => {
+            Found::nowhere(STOPPING)
+        }
         Whereabouts::Here(_) => here(address, instance, local),
         Whereabouts::Elsewhere(alloc) => on_its_node(address, instance, alloc, local),
-        // The node's own servers have forgotten it: what is left is its registration.
-        Whereabouts::Unknown if instance.is_on(local.node) => Found::nowhere(ENDED),
-        Whereabouts::Untold | Whereabouts::Unknown if instance.is_on(local.node) => {
-            here(address, instance, local)
-        }
-        Whereabouts::Untold | Whereabouts::Unknown => elsewhere(address, local),
+        // Nomad says the same of one whose namespace the token may not read, and then it is somebody's.
+        Whereabouts::Unknown => Found::nowhere(UNKNOWN),
+        Whereabouts::Untold if instance.is_on(local.node) => here(address, instance, local),
+        Whereabouts::Untold => elsewhere(address, local),
     }
 }
 

@@ -127,6 +127,8 @@ struct Told {
     task_group: Arc<str>,
     job: Option<Job>,
     #[serde(default)]
+    desired_status: String,
+    #[serde(default)]
     client_status: String,
     deployment_status: Option<Deployment>,
     allocated_resources: Option<Resources>,
@@ -229,8 +231,9 @@ fn alloc(told: Told, node: &Env) -> Alloc {
         network: group.map_or(AllocNetwork::Task, |group| {
             group.network(AllocNetwork::Bridge { address, ports_known: 0 })
         }),
-        life: match told.client_status.as_str() {
-            "complete" | "failed" | "lost" => Life::Dead,
+        life: match (told.client_status.as_str(), told.desired_status.as_str()) {
+            ("complete" | "failed" | "lost", _) => Life::Dead,
+            (_, "stop" | "evict") => Life::Stopping,
             _ => Life::Placed,
         },
         id: told.id,

@@ -162,28 +162,33 @@ fn a_container_elsewhere_with_an_address_that_is_somebodys_here_is_dialled_at_it
     assert_eq!(world.endpoints("default/web:80/tcp"), Vec::<String>::new());
 }
 
+/// What is dialled for each of these services after Nomad said this of the instance's allocation.
+fn dialled(says: Elsewhere, services: [&str; 2]) -> [Vec<String>; 2] {
+    let (mut planner, mut world) = with_instance_elsewhere("", 24_011);
+    planner.observe(Observation::AllocElsewhere(ALLOCS[1].into(), says));
+    world.apply(planner.plan(Instant::now()));
+    services.map(|service| world.endpoints_of(service))
+}
+
 #[test]
 fn the_allocation_says_whose_an_instance_elsewhere_is() {
-    for (says, expected) in [
-        (Elsewhere::Found(Arc::new(alloc(ALLOCS[1], "default", AllocNetwork::Task, &[]))), "default/web"),
-        // Of another cluster, perhaps: what is registered belongs to nobody.
-        (Elsewhere::Unknown, "web"),
-    ] {
-        let (mut planner, mut world) = with_instance_elsewhere("", 24_011);
-        planner.observe(Observation::AllocElsewhere(ALLOCS[1].into(), says));
-        world.apply(planner.plan(Instant::now()));
-        assert_eq!(world.endpoints_of(expected), ["10.0.0.9:24011"], "{expected}");
-    }
+    let found = |namespace| Elsewhere::Found(Arc::new(alloc(ALLOCS[1], namespace, AllocNetwork::Task, &[])));
+    let services = ["default/web", "web"];
+    let nothing = [const { Vec::<String>::new() }; 2];
+    assert_eq!(dialled(found("default"), services), [vec!["10.0.0.9:24011".to_owned()], Vec::new()]);
+    assert_eq!(dialled(found("bob"), services), nothing, "bob's");
+    // Whose it is can't be told: it would be open to everybody.
+    assert_eq!(dialled(Elsewhere::Unknown, services), nothing);
+    assert_eq!(dialled(Elsewhere::Denied, services), nothing);
+}
+
+#[test]
+fn what_no_allocation_registered_is_nobodys_and_open() {
     let (mut planner, mut world) = with_instance_elsewhere("", 24_011);
-    let theirs = alloc(ALLOCS[1], "bob", AllocNetwork::Task, &[]);
-    planner.observe(Observation::AllocElsewhere(ALLOCS[1].into(), Elsewhere::Found(Arc::new(theirs))));
+    let by_hand = instance("n2", "web-1", "", 24_011, &[]);
+    planner.observe(Observation::Instances(SourceName::Consul, name("web"), vec![by_hand]));
     world.apply(planner.plan(Instant::now()));
-    assert_eq!(world.endpoints_of("default/web"), Vec::<String>::new(), "bob's");
-    let (mut planner, mut world) = with_instance_elsewhere("", 24_011);
-    planner.observe(Observation::AllocElsewhere(ALLOCS[1].into(), Elsewhere::Denied));
-    world.apply(planner.plan(Instant::now()));
-    assert_eq!(world.endpoints_of("web"), Vec::<String>::new());
-    assert_eq!(world.endpoints_of("default/web"), Vec::<String>::new());
+    assert_eq!(world.endpoints_of("web"), ["10.0.0.9:24011"]);
 }
 
 #[test]
@@ -199,32 +204,61 @@ fn nomad_is_asked_of_the_allocations_elsewhere_and_of_no_others() {
     assert_eq!(wanted(Vec::new()), Some(BTreeSet::new()));
 }
 
+/// A consumer, and the one instance of what it asks for on this host, as Consul has it whatever Nomad says.
+struct Here {
+    planner: Planner,
+    world: World,
+    consumer: Alloc,
+}
+
+impl Here {
+    fn new() -> Self {
+        let mut planner = planner();
+        planner.observe_port(PortChange::Listed(vec![port(1), port(2)]));
+        let consumer = alloc(ALLOCS[1], "default", AllocNetwork::Task, &["web"]);
+        let instances = vec![instance(NODE, &registration(ALLOCS[0]), "", 20_002, &[])];
+        let facts = vec![
+            Observation::Allocs(vec![Arc::new(consumer.clone()), Arc::new(Self::provider(Life::Placed))]),
+            Observation::Containers(vec![of_alloc(1, ALLOCS[1], &[]), of_alloc(2, ALLOCS[0], &[])]),
+            Observation::Instances(SourceName::Consul, name("web"), instances),
+        ];
+        let world = settle(&mut planner, facts);
+        Self { planner, world, consumer }
+    }
+
+    fn provider(life: Life) -> Alloc {
+        Alloc { life, ..alloc(ALLOCS[0], "default", AllocNetwork::Task, &["pg"]) }
+    }
+
+    fn tell(&mut self, others: Vec<Alloc>) {
+        let all = others.into_iter().chain([self.consumer.clone()]).map(Arc::new);
+        self.planner.observe(Observation::Allocs(all.collect()));
+        self.world.apply(self.planner.plan(Instant::now()));
+    }
+}
+
 #[test]
 fn a_dead_allocation_takes_its_endpoints_with_it_whatever_the_catalogue_says() {
-    let mut planner = planner();
-    planner.observe_port(PortChange::Listed(vec![port(1), port(2)]));
-    let here = || alloc(ALLOCS[0], "default", AllocNetwork::Task, &[]);
-    let consumer = alloc(ALLOCS[1], "default", AllocNetwork::Task, &["web"]);
-    let allocs = |first: Alloc| Observation::Allocs(vec![Arc::new(first), Arc::new(consumer.clone())]);
-    let instances = vec![instance(NODE, &registration(ALLOCS[0]), "", 20_002, &[])];
-    let containers = || vec![of_alloc(1, ALLOCS[1], &[]), of_alloc(2, ALLOCS[0], &[])];
-    let mut world = settle(
-        &mut planner,
-        vec![
-            allocs(here()),
-            Observation::Containers(containers()),
-            Observation::Instances(SourceName::Consul, name("web"), instances),
-        ],
-    );
-    assert_eq!(world.endpoints_of("default/web"), ["172.17.0.2:8080"]);
-    planner.observe(allocs(Alloc { life: Life::Dead, ..here() }));
-    world.apply(planner.plan(Instant::now()));
-    assert_eq!(world.endpoints_of("default/web"), Vec::<String>::new());
+    let mut here = Here::new();
+    assert_eq!(here.world.endpoints_of("default/web"), ["172.17.0.2:8080"]);
+    here.tell(vec![Here::provider(Life::Dead)]);
+    assert_eq!(here.world.endpoints_of("default/web"), Vec::<String>::new());
     // Nomad has forgotten it, and its servers too.
-    planner.observe(Observation::Allocs(vec![Arc::new(consumer.clone())]));
-    planner.observe(Observation::AllocElsewhere(ALLOCS[0].into(), Elsewhere::Unknown));
-    world.apply(planner.plan(Instant::now()));
-    assert_eq!(world.endpoints_of("web"), Vec::<String>::new());
+    here.tell(Vec::new());
+    here.planner.observe(Observation::AllocElsewhere(ALLOCS[0].into(), Elsewhere::Unknown));
+    here.world.apply(here.planner.plan(Instant::now()));
+    assert_eq!(here.world.endpoints_of("web"), Vec::<String>::new());
+}
+
+#[test]
+fn an_allocation_that_stops_gets_no_new_connections_and_keeps_its_own_grants() {
+    let mut here = Here::new();
+    let asks = |planner: &Planner| planner.wanted().any(|wanted| *wanted == name("pg"));
+    here.tell(vec![Here::provider(Life::Stopping)]);
+    assert_eq!(here.world.endpoints_of("default/web"), Vec::<String>::new());
+    let providers = &here.planner.services()[&"default/web".parse_key()].providers;
+    assert!(providers[0].address.is_err_and(|why| why.contains("being stopped")), "{providers:?}");
+    assert!(asks(&here.planner));
 }
 
 #[test]

@@ -73,11 +73,11 @@ fn any_alloc() -> impl Strategy<Value = Alloc> {
     let network = prop::sample::select(vec![AllocNetwork::Task, AllocNetwork::Host, bridged(4)]);
     let namespace = prop::sample::select(vec!["default", "alice", "no/user"]);
     let asks = prop::option::of(prop::sample::select(ASKED.to_vec()));
-    let dead = prop::bool::weighted(0.2);
-    (prop::sample::select(ALLOCS.to_vec()), namespace, network, asks, dead).prop_map(
-        |(id, namespace, network, asks, dead)| {
-            let alloc = alloc(id, namespace, network, asks.as_slice());
-            if dead { Alloc { life: Life::Dead, ..alloc } } else { alloc }
+    let life = prop_oneof![4 => Just(Life::Placed), 1 => Just(Life::Stopping), 1 => Just(Life::Dead)];
+    (prop::sample::select(ALLOCS.to_vec()), namespace, network, asks, life).prop_map(
+        |(id, namespace, network, asks, life)| Alloc {
+            life,
+            ..alloc(id, namespace, network, asks.as_slice())
         },
     )
 }

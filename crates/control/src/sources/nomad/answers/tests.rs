@@ -76,6 +76,16 @@ fn what_was_stopped_is_dead() {
 }
 
 #[test]
+fn what_nomad_wants_to_stop_stops_until_it_is_dead() {
+    let running = std::str::from_utf8(RUNNING[2]).unwrap();
+    for desired in ["stop", "evict"] {
+        let stopping =
+            running.replace(r#""DesiredStatus": "run""#, &format!(r#""DesiredStatus": "{desired}""#));
+        assert!(read(stopping.as_bytes()).iter().all(|alloc| alloc.life == Life::Stopping));
+    }
+}
+
+#[test]
 fn an_empty_answer_is_none_and_nonsense_an_error() {
     assert!(read(b"null").is_empty());
     assert!(allocs(b"{}", &Env::default()).is_err());
