@@ -21,17 +21,15 @@ const MOST: usize = 4096;
 /// # Errors
 /// None can be read.
 pub(super) fn read_all(dirs: &[PathBuf]) -> io::Result<BTreeMap<String, Ipv4Addr>> {
-    let mut found: io::Result<BTreeMap<_, _>> = Err(io::ErrorKind::NotFound.into());
-    for dir in dirs {
-        match (read(dir), &mut found) {
-            (Ok(more), Ok(found)) => {
-                more.into_iter().for_each(|(id, ip)| drop(found.entry(id).or_insert(ip)))
-            }
-            (read, Err(_)) => found = read,
-            (Err(_), Ok(_)) => {}
+    let mut found = None;
+    let mut failure = io::Error::from(io::ErrorKind::NotFound);
+    for dir in dirs.iter().rev() {
+        match read(dir) {
+            Ok(more) => found.get_or_insert_with(BTreeMap::new).extend(more),
+            Err(error) => failure = error,
         }
     }
-    found
+    found.ok_or(failure)
 }
 
 /// The addresses of one directory. A file that is being written is passed over.
