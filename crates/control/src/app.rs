@@ -18,7 +18,7 @@ use steppe_model::ServiceName;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
-    time::{MissedTickBehavior, interval},
+    time::{MissedTickBehavior, interval, sleep},
 };
 use tracing::info;
 
@@ -38,6 +38,9 @@ use crate::{
     sources::{ConsulSource, DockerSource, NomadInputs, NomadSource, Reread, Source},
 };
 
+/// How long control goes on when it is told to stop. Whoever replaces everything at once tells the proxy the same at the same time, and
+/// that needs somebody who leads its connections elsewhere; it takes some milliseconds.
+const LAST_ORDERS: Duration = Duration::from_millis(500);
 /// Events that may wait for the core; past that, who tells them waits.
 const EVENTS: usize = 1024;
 /// Events taken in before the next plan, at the most: a flood must not keep what is known from being pushed.
@@ -62,10 +65,16 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         served = serve(listener, ControlServer::new(ControlService::new(asks)), pending()) => {
             served.context("the socket failed")
         }
-        () = shutdown => Ok(()),
+        () = stopped(shutdown) => Ok(()),
         // They run for ever. Without one of them control would only seem to work.
         ended = tasks.join_next() => Err(anyhow!("a task of control ended: {ended:?}")),
     }
+}
+
+async fn stopped(shutdown: impl Future<Output = ()>) {
+    shutdown.await;
+    info!("told to stop: what is in force stays");
+    sleep(LAST_ORDERS).await;
 }
 
 fn new_core(config: &Config) -> Core {

@@ -5,7 +5,7 @@ mod places;
 
 use std::time::{Duration, Instant};
 
-use steppe_testbed::{Cluster, Outcome, Run, now_ns};
+use steppe_testbed::{Cluster, Outcome, Run, Signal, now_ns};
 
 use self::places::Places;
 use crate::common::{
@@ -139,6 +139,33 @@ fn control_and_netfilter_agent_are_replaced_in_every_order_without_a_loss() {
     }
     places.wait_each(CONNECTIONS);
     long.iter_mut().for_each(|held| held.assert_open());
+    places.assert_strangers_refused();
+    assert_nothing_lost(&places.finish());
+    cluster.assert_no_leak();
+}
+
+/// As whoever gives a job all its new versions in one run.
+#[test]
+fn control_and_proxy_are_replaced_at_the_same_time_without_a_loss() {
+    let cluster = Cluster::hosts(2).start();
+    let mut places = Places::set(&cluster);
+    let suite = &places.host.suite;
+    places.wait_more(500);
+    Places::say("both are told to stop");
+    for part in [&suite.control, &suite.proxy] {
+        part.signal(Signal::SIGTERM);
+    }
+    for part in [&suite.control, &suite.proxy] {
+        assert!(part.wait_exit(SOON).success(), "{}", part.name());
+    }
+    Places::say("both have ended");
+    places.wait_more(1000);
+    for part in [&suite.control, &suite.proxy] {
+        part.start();
+        suite.wait_socket(part);
+    }
+    places.wait_proxied();
+    places.wait_each(CONNECTIONS);
     places.assert_strangers_refused();
     assert_nothing_lost(&places.finish());
     cluster.assert_no_leak();

@@ -79,8 +79,8 @@ impl Docker {
 
     /// Gives the image the name `steppe-probe:1` as well.
     pub(crate) fn tag_image(&self) {
-        let (repository, tag) = image::TAGGED.split_once(':').expect("it has a tag");
-        self.call("POST", &format!("/images/{}/tag?repo={repository}&tag={tag}", image::NAME), &Value::Null);
+        let (_, tag) = image::TAGGED.split_once(':').expect("it has a tag");
+        self.tag(image::NAME, tag);
     }
 
     /// Creates and starts a container.
@@ -90,6 +90,26 @@ impl Docker {
     #[track_caller]
     pub fn run(&self, run: Run) -> Container {
         Container::start(self.api.clone(), run)
+    }
+
+    /// Loads an image archive, as `docker load` does.
+    ///
+    /// # Panics
+    /// When the file can't be read or Docker refuses.
+    pub fn load(&self, archive: &Path) {
+        let bytes = std::fs::read(archive).unwrap_or_else(|e| panic!("{}: {e}", archive.display()));
+        let loaded = self.api.0.enter(|| {
+            let socket = http::unix(Path::new(SOCKET))?;
+            http::request(socket, "POST", "/images/load?quiet=1", "application/x-tar", &bytes)?.text()
+        });
+        let loaded = loaded.unwrap_or_else(|e| panic!("docker load: {e}"));
+        assert!(loaded.contains("Loaded image"), "docker load: {loaded}");
+    }
+
+    /// Gives an image another tag too.
+    pub fn tag(&self, image: &str, tag: &str) {
+        let (repository, _) = image.rsplit_once(':').unwrap_or((image, ""));
+        self.call("POST", &format!("/images/{image}/tag?repo={repository}&tag={tag}"), &Value::Null);
     }
 
     /// A container that somebody else started, by its name.

@@ -168,6 +168,9 @@ plugin "docker" {{
     allow_caps = ["audit_write", "chown", "dac_override", "fowner", "fsetid", "kill", "mknod", "net_bind_service",
                   "setfcap", "setgid", "setpcap", "setuid", "sys_chroot", "net_admin"]
     infra_image = "{IMAGE}"
+    gc {{
+      image = false
+    }}
     volumes {{
       enabled = true
     }}
