@@ -74,24 +74,35 @@ fn look(mut waiting: Waiting, tasks: &Receiver<Task>, firewall: &Shared, socket:
     let now = Instant::now();
     let releases = waiting.releases.iter().any(|due| *due <= now);
     let cuts = waiting.revoked.values().any(|due| *due <= now);
-    let mut released = 0;
-    let matches = |flow: &conntrack::Flow| {
+    let mut why = |flow: &conntrack::Flow| {
         if releases && is_stranded(firewall, flow) {
-            released += 1;
-            return true;
+            return Some(Why::Stranded);
         }
         let pair = (flow.client, flow.server);
         if !waiting.revoked.contains_key(&pair) || is_allowed(firewall, flow) {
-            return false;
+            return None;
         }
         // Asked only now: it may have been revoked a moment ago, and then this was told before.
         tasks.try_iter().for_each(|task| waiting.take(task));
-        waiting.revoked.get(&pair).is_some_and(|due| *due <= now)
+        waiting.revoked.get(&pair).is_some_and(|due| *due <= now).then_some(Why::Revoked)
     };
-    match conntrack::delete(socket, matches) {
-        Ok(flows) => {
+    let (mut cut, mut released) = (0, 0);
+    let deleted = conntrack::list(socket, |flow| why(flow).is_some()).and_then(|flows| {
+        for flow in &flows {
+            // Asked again: there may be thousands before it, and new connections go to the proxy again meanwhile.
+            let count = match why(flow) {
+                Some(Why::Revoked) => &mut cut,
+                Some(Why::Stranded) => &mut released,
+                None => continue,
+            };
+            *count += usize::from(conntrack::delete(socket, flow)?);
+        }
+        Ok(())
+    });
+    match deleted {
+        Ok(()) => {
             if cuts {
-                debug!(flows = flows - released, "connections of revoked grants cut");
+                debug!(flows = cut, "connections of revoked grants cut");
             }
             if releases {
                 debug!(flows = released, "connections that the proxy did not answer released");
@@ -109,6 +120,14 @@ fn look(mut waiting: Waiting, tasks: &Receiver<Task>, firewall: &Shared, socket:
         waiting.releases.push(now + LOOK_EVERY);
     }
     waiting
+}
+
+/// Why an entry must go.
+enum Why {
+    /// Its client has no right to it any more.
+    Revoked,
+    /// See [`is_stranded`].
+    Stranded,
 }
 
 /// What is to be done, and when.
@@ -137,7 +156,7 @@ impl Waiting {
 fn is_stranded(firewall: &Shared, flow: &conntrack::Flow) -> bool {
     let firewall = firewall.lock();
     let limits = firewall.limits();
-    let to_listener = flow.leads_to == limits.listener && limits.services.contains(flow.server);
+    let to_listener = flow.reply.source == limits.listener && limits.services.contains(flow.server);
     (!flow.answered || flow.closed) && to_listener && firewall.state.takeover()
 }
 

@@ -19,6 +19,7 @@ const CTA_TUPLE_ORIG: u16 = 1;
 const CTA_TUPLE_REPLY: u16 = 2;
 const CTA_STATUS: u16 = 3;
 const CTA_PROTOINFO: u16 = 4;
+const CTA_ID: u16 = 12;
 const CTA_STATUS_MASK: u16 = 26;
 const CTA_TUPLE_IP: u16 = 1;
 const CTA_TUPLE_PROTO: u16 = 2;
@@ -45,57 +46,85 @@ pub(crate) struct Flow {
     pub(crate) server: Ipv4Addr,
     /// The IP protocol number.
     pub(crate) protocol: u8,
-    /// The client's port.
-    pub(crate) client_port: u16,
     /// The port that was dialled.
     pub(crate) server_port: u16,
-    /// Where it was led: who answers.
-    pub(crate) leads_to: Ipv4Addr,
+    /// The packets that come back: their source is where it was led.
+    pub(crate) reply: Tuple,
     /// Whether there was an answer.
     pub(crate) answered: bool,
     /// Whether it was reset. Its entry stays for ten seconds, and the kernel leads a new connection from the same port by it.
     pub(crate) closed: bool,
+    /// The entry's. The kernel makes it from the entry's place in memory and from what the client sent, so that a later entry may have
+    /// it again.
+    id: u32,
 }
 
-/// Deletes the entries of the translated IPv4 connections for which `matches` holds, and tells how many there were.
+/// The packets of one direction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tuple {
+    /// Where they come from.
+    pub(crate) source: Ipv4Addr,
+    destination: Ipv4Addr,
+    protocol: u8,
+    source_port: u16,
+    destination_port: u16,
+}
+
+/// The entries of the translated IPv4 connections for which `matches` holds.
 ///
 /// # Errors
 /// The kernel's.
-pub(crate) fn delete(socket: &mut Socket, mut matches: impl FnMut(&Flow) -> bool) -> io::Result<usize> {
+pub(crate) fn list(socket: &mut Socket, mut matches: impl FnMut(&Flow) -> bool) -> io::Result<Vec<Flow>> {
     let mut request = socket.request();
     request.add(GET, DUMP, &fixed(AF_INET), |attrs| {
         attrs.be32(CTA_STATUS, DNAT);
         attrs.be32(CTA_STATUS_MASK, DNAT);
     });
-    let flows = socket.ask(&request, |message| read(message).filter(&mut matches))?;
-    for flow in &flows {
-        let mut request = socket.request();
-        request.add(DELETE, ACK, &fixed(AF_INET), |attrs| {
-            attrs.nest(CTA_TUPLE_ORIG, |attrs| write(attrs, flow));
-        });
-        match socket.ask(&request, |_| None::<()>) {
-            // It ended by itself meanwhile.
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+    socket.ask(&request, |message| read(message).filter(&mut matches))
+}
+
+/// Deletes the entry, and tells whether it was still there.
+///
+/// It may have ended since it was listed, and its client begun anew from the same port: what is told to the kernel is therefore not what
+/// the client sends, which is the same, but what comes back, which is not where the new connection is led elsewhere.
+///
+/// # Errors
+/// The kernel's.
+pub(crate) fn delete(socket: &mut Socket, flow: &Flow) -> io::Result<bool> {
+    let mut request = socket.request();
+    request.add(DELETE, ACK, &fixed(AF_INET), |attrs| {
+        attrs.nest(CTA_TUPLE_REPLY, |attrs| write(attrs, &flow.reply));
+        attrs.be32(CTA_ID, flow.id);
+    });
+    match socket.ask(&request, |_| None::<()>) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        result => result.map(|_| true),
     }
-    Ok(flows.len())
 }
 
 fn read(message: Message<'_>) -> Option<Flow> {
     let attrs = message.attributes(FIXED);
-    let tuple = attrs.nested(CTA_TUPLE_ORIG)?;
-    let reply = attrs.nested(CTA_TUPLE_REPLY)?.nested(CTA_TUPLE_IP)?;
-    let (ip, protocol) = (tuple.nested(CTA_TUPLE_IP)?, tuple.nested(CTA_TUPLE_PROTO)?);
+    let original = tuple(attrs.nested(CTA_TUPLE_ORIG)?)?;
     Some(Flow {
-        client: address(ip, CTA_IP_V4_SRC)?,
-        server: address(ip, CTA_IP_V4_DST)?,
-        protocol: *protocol.get(CTA_PROTO_NUM)?.first()?,
-        client_port: port(protocol, CTA_PROTO_SRC_PORT)?,
-        server_port: port(protocol, CTA_PROTO_DST_PORT)?,
-        leads_to: address(reply, CTA_IP_V4_SRC)?,
+        client: original.source,
+        server: original.destination,
+        protocol: original.protocol,
+        server_port: original.destination_port,
+        reply: tuple(attrs.nested(CTA_TUPLE_REPLY)?)?,
         answered: attrs.be32(CTA_STATUS)? & SEEN_REPLY != 0,
         closed: state(attrs) == Some(CLOSED),
+        id: attrs.be32(CTA_ID)?,
+    })
+}
+
+fn tuple(attrs: Attributes<'_>) -> Option<Tuple> {
+    let (ip, protocol) = (attrs.nested(CTA_TUPLE_IP)?, attrs.nested(CTA_TUPLE_PROTO)?);
+    Some(Tuple {
+        source: address(ip, CTA_IP_V4_SRC)?,
+        destination: address(ip, CTA_IP_V4_DST)?,
+        protocol: *protocol.get(CTA_PROTO_NUM)?.first()?,
+        source_port: port(protocol, CTA_PROTO_SRC_PORT)?,
+        destination_port: port(protocol, CTA_PROTO_DST_PORT)?,
     })
 }
 
@@ -113,14 +142,14 @@ fn port(attrs: Attributes<'_>, kind: u16) -> Option<u16> {
     attrs.get(kind)?.try_into().ok().map(u16::from_be_bytes)
 }
 
-fn write(attrs: &mut Attrs<'_>, flow: &Flow) {
+fn write(attrs: &mut Attrs<'_>, tuple: &Tuple) {
     attrs.nest(CTA_TUPLE_IP, |attrs| {
-        attrs.bytes(CTA_IP_V4_SRC, &flow.client.octets());
-        attrs.bytes(CTA_IP_V4_DST, &flow.server.octets());
+        attrs.bytes(CTA_IP_V4_SRC, &tuple.source.octets());
+        attrs.bytes(CTA_IP_V4_DST, &tuple.destination.octets());
     });
     attrs.nest(CTA_TUPLE_PROTO, |attrs| {
-        attrs.bytes(CTA_PROTO_NUM, &[flow.protocol]);
-        attrs.bytes(CTA_PROTO_SRC_PORT, &flow.client_port.to_be_bytes());
-        attrs.bytes(CTA_PROTO_DST_PORT, &flow.server_port.to_be_bytes());
+        attrs.bytes(CTA_PROTO_NUM, &[tuple.protocol]);
+        attrs.bytes(CTA_PROTO_SRC_PORT, &tuple.source_port.to_be_bytes());
+        attrs.bytes(CTA_PROTO_DST_PORT, &tuple.destination_port.to_be_bytes());
     });
 }

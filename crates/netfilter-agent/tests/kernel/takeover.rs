@@ -1,7 +1,8 @@
 //! The kernel takes over from the proxy, and hands back.
 
 use std::{
-    io::{self, ErrorKind},
+    io::{self, ErrorKind, Read as _, Write as _},
+    net::{SocketAddr, SocketAddrV4, TcpStream},
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     thread,
     time::{Duration, Instant},
@@ -14,11 +15,15 @@ use crate::{
     control::{
         Control, VIP, block_on, grant, service_port_with, takeover, until, virtual_ip, workload, workload_id,
     },
-    net::{Container, Host, LISTENER, Namespace},
+    net::{Container, DEADLINE, Host, LISTENER, Namespace},
     server::{Connection, Server, ask},
 };
 
 const WEB: &str = "247.1.2.3:80";
+/// Connections that were reset: deleting their entries takes a while.
+const RESET: usize = 3_000;
+/// Those of their ports that are used again meanwhile.
+const AGAIN: usize = 300;
 
 /// A host with a granted container, a known stranger, a proxy `P` and an endpoint `E` on another bridge.
 struct Stage {
@@ -28,7 +33,7 @@ struct Stage {
     stranger: Container,
     proxy: Server,
     endpoint: Server,
-    _container: Container,
+    container: Container,
 }
 
 fn stage() -> Stage {
@@ -40,7 +45,7 @@ fn stage() -> Stage {
     let container = host.container_on("br1", [172, 31, 0, 2].into());
     let proxy = Server::new(&host.net, LISTENER, b'P');
     let endpoint = Server::new(&container.net, container.ip, b'E');
-    Stage { host, agent, granted, stranger, proxy, endpoint, _container: container }
+    Stage { host, agent, granted, stranger, proxy, endpoint, container }
 }
 
 impl Stage {
@@ -188,5 +193,66 @@ fn who_was_not_answered_is_led_elsewhere() {
         stage.agent.wait_for("did not answer released flows=1");
         println!("answered elsewhere after {:?}", began.elapsed());
         assert!(began.elapsed() < Duration::from_secs(3), "at its first retransmission");
+    });
+}
+
+/// From this port, or any.
+fn dial_from(port: u16) -> TcpStream {
+    use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    bind(&socket, &SocketAddrV4::new([0, 0, 0, 0].into(), port)).unwrap();
+    connect(&socket, &WEB.parse::<SocketAddr>().unwrap()).unwrap();
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    stream
+}
+
+/// One that its client resets; gives its port.
+fn reset_one() -> u16 {
+    let stream = dial_from(0);
+    assert_eq!(read_name(&stream).unwrap(), b'P');
+    rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
+    stream.local_addr().unwrap().port()
+}
+
+fn read_name(mut stream: &TcpStream) -> io::Result<u8> {
+    let mut name = [0];
+    stream.read_exact(&mut name).map(|()| name[0])
+}
+
+#[test]
+fn who_begins_anew_while_old_connections_are_released_goes_on() {
+    let stage = stage();
+    let granted = &stage.granted.net;
+    block_on(async {
+        let mut control = stage.control().await;
+        // It takes connections at once, and says its name once it is told to: until then the kernel alone knows where they lead.
+        let silent = stage.container.net.listen(stage.container.ip);
+        rustix::net::listen(&silent, AGAIN as i32).unwrap();
+        let endpoint = silent.local_addr().unwrap();
+        let web = service_port_with(Protocol::Tcp, 80, Some(stage.proxy.port()), &[(endpoint, 1)]);
+        assert_eq!(control.upsert(vec![web]).await, []);
+        let mut ports: Vec<_> = granted.run(|| (0..RESET).map(|_| reset_one()).collect());
+        ports.sort_unstable();
+        ports.dedup();
+        assert_eq!(control.upsert(vec![takeover()]).await, []);
+        let mut streams = Vec::new();
+        for port in ports.into_iter().step_by(RESET / AGAIN) {
+            streams.push(granted.run(|| dial_from(port)));
+            // So that not all are there before the first look.
+            assert!(control.status().await.takeover);
+        }
+        stage.agent.wait_for("did not answer released");
+        let _accepted: Vec<_> = streams
+            .iter()
+            .map(|_| {
+                let (mut accepted, _) = silent.accept().unwrap();
+                accepted.write_all(b"E").unwrap();
+                accepted
+            })
+            .collect();
+        for stream in &streams {
+            assert_eq!(read_name(stream).unwrap(), b'E');
+        }
     });
 }
