@@ -56,9 +56,11 @@ job "steppe-purge" {
   }
 
   group "purge" {
-    # What fails is not mended by trying again: it is in the log.
+    # A proxy that was just stopped may still be draining, and nothing is removed under a part that runs.
     restart {
-      attempts = 0
+      attempts = 12
+      interval = "10m"
+      delay    = "5s"
       mode     = "fail"
     }
 

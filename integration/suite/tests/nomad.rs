@@ -14,7 +14,7 @@ use steppe_testbed::{Container, Host, eventually};
 use crate::common::reach::vip_of;
 
 /// Nomad plans, starts and registers within a second or two; a busy machine takes longer.
-const PLACED: Duration = Duration::from_secs(60);
+const PLACED: Duration = Duration::from_secs(90);
 
 /// What this Nomad lacks for a test, in the report's words; see `integration/run-nomad-tests`.
 fn not_run(why: &str) {
