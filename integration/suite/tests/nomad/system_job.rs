@@ -131,7 +131,10 @@ fn purge(host: &Host, image: &str) {
         let lines = command.lines().skip_while(|line| !line.contains("docker run")).take(2);
         let command: Vec<_> =
             lines.map(|line| line.trim_start_matches(['#', ' ']).trim_end_matches('\\')).collect();
-        host.sh(&command.join(" ")).ok();
+        eventually(PLACED, "everything is removed", || {
+            let purged = host.sh(&command.join(" "));
+            if purged.code == 0 { Ok(()) } else { Err(purged.stdout + &purged.stderr) }
+        });
         return;
     }
     run(host, "purge.hcl", &[&format!("netfilter_agent_version={image}")]);
