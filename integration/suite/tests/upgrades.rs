@@ -76,12 +76,12 @@ fn a_proxy_that_is_replaced_loses_no_connection() {
 #[test]
 fn a_proxy_that_is_killed_is_missed_for_one_retransmission_with_ten_thousand_grants_in_force() {
     let cluster = Cluster::hosts(2).start();
-    let mut places = Places::set(&cluster);
     let names: Vec<_> = (0..EACH).map(|n| format!("service-{n}:80")).collect();
     for n in 0..MANY {
         let run = Run::idle(&format!("many-{n}")).label("steppe.connect_to", &names.join(","));
-        places.host.docker.run(run);
+        cluster.all::<2>()[0].docker.run(run);
     }
+    let mut places = Places::set(&cluster);
     places.wait_grants(MANY * EACH);
     let proxy = &places.host.suite.proxy;
     places.wait_more(1000);
