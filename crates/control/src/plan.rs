@@ -19,7 +19,8 @@ pub use allocate::{Allocator, Cidr};
 pub use planner::{Attached, Delta, Planned, PlannedPort, PlannedService, Planner, workload_id};
 pub use ports::{BridgePort, NoPort, PortChange};
 pub use provider::Provider;
-pub use service::allowed;
+pub use service::{allowed, path};
+pub use settings::Path;
 pub use workload::{Asked, Workload, alloc_of};
 
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 
 use steppe_api::v1::{
     Attachment, EndpointState, GrantState, GrantedPort, Instance, ListenerState, Pair, Protocol, Service,
-    ServiceKey, ServicePort, SourceState, SourceStatus, WorkloadInfo, WorkloadState,
+    ServiceKey, ServicePath, ServicePort, SourceState, SourceStatus, WorkloadInfo, WorkloadState,
 };
 
 use crate::{
@@ -171,11 +171,36 @@ impl<'a> Case<'a> {
         })
     }
 
-    /// The kernel's way from what was asked to a listener.
+    /// The kernel's way from what was asked to a listener, to endpoints, or both.
     pub(crate) fn service_port(&self) -> Option<&'a ServicePort> {
         let vip = self.vip();
         let ports = &self.firewall()?.service_ports;
         ports.iter().find(|port| port.vip == vip && (port.protocol, port.port) == self.way)
+    }
+
+    /// Whether the service's connections never see the proxy.
+    pub(crate) fn takes_kernel_path(&self) -> bool {
+        self.planned().is_some_and(|service| service.path() == ServicePath::Kernel)
+    }
+
+    /// Whether the kernel has taken over from the proxy.
+    pub(crate) fn is_taken_over(&self) -> bool {
+        self.firewall().is_some_and(|firewall| firewall.takeover)
+    }
+
+    /// Whether the kernel leads new connections to an endpoint, past the proxy.
+    pub(crate) fn is_past_the_proxy(&self) -> bool {
+        let listens = self.service_port().is_some_and(|port| port.listener.is_some());
+        if listens && !self.is_taken_over() {
+            return false;
+        }
+        // A grant for every port leads to the endpoints of the dialled port before those of the others.
+        let covers =
+            |number| number == self.way.1 || (self.way.1 == 0 && (self.port == 0 || number == self.port));
+        let own =
+            |port: &&ServicePort| port.vip == self.vip() && port.protocol == self.way.0 && covers(port.port);
+        let ports = self.firewall().into_iter().flat_map(|firewall| &firewall.service_ports);
+        ports.filter(own).any(|port| !port.endpoints.is_empty())
     }
 
     /// The proxy's listener for what was asked.

@@ -1,9 +1,9 @@
 //! What [`judge`](crate::judge) decides from: the answers, as the processes gave them.
 
 use steppe_api::v1::{
-    ControlStatus, GetPairRequest, GrantState, ListGrantsRequest, ListListenersRequest,
-    ListNetfilterWorkloadsRequest, ListServicePortsRequest, ListenerState, Pair, ServicePort, VipState,
-    WorkloadState,
+    ControlStatus, GetNetfilterStatusRequest, GetPairRequest, GrantState, ListGrantsRequest,
+    ListListenersRequest, ListNetfilterWorkloadsRequest, ListServicePortsRequest, ListenerState, Pair,
+    ServicePort, VipState, WorkloadState,
 };
 
 use crate::{Answer, Suite};
@@ -33,10 +33,12 @@ pub struct Firewall {
     pub workloads: Vec<WorkloadState>,
     /// Every grant.
     pub grants: Vec<GrantState>,
-    /// Every port of a virtual IP that leads to a listener.
+    /// Every port of a virtual IP that leads to a listener, to endpoints, or both.
     pub service_ports: Vec<ServicePort>,
     /// Every virtual IP.
     pub vips: Vec<VipState>,
+    /// New connections go to the endpoints, past the proxy.
+    pub takeover: bool,
 }
 
 /// Everything that is known about one workload and one service.
@@ -60,16 +62,18 @@ pub async fn gather(suite: &Suite, query: Query) -> Facts {
         Ok(Plan { pair, status })
     };
     let netfilter = async {
-        let (workloads, grants, ports) = tokio::try_join!(
+        let (workloads, grants, ports, status) = tokio::try_join!(
             suite.bound_workloads(ListNetfilterWorkloadsRequest {}),
             suite.grants(ListGrantsRequest::default()),
             suite.service_ports(ListServicePortsRequest {}),
+            suite.netfilter_status(GetNetfilterStatusRequest {}),
         )?;
         Ok(Firewall {
             workloads: workloads.workloads,
             grants: grants.grants,
             service_ports: ports.service_ports,
             vips: ports.vips,
+            takeover: status.takeover,
         })
     };
     let proxy = async { Ok(suite.listeners(ListListenersRequest::default()).await?.listeners) };

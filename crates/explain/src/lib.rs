@@ -23,5 +23,6 @@ pub use explanation::{Explanation, Fault, Link, State, Verdict};
 pub use facts::{Facts, Firewall, Plan, Query, gather};
 pub use judge::judge;
 pub use readiness::readiness;
+pub use recover::path_of;
 pub use render::{Paint, Style, render};
 pub use text::{age, clean, key, port, socket_address};

@@ -3,8 +3,8 @@
 use std::{collections::BTreeSet, net::Ipv4Addr};
 
 use steppe_api::v1::{
-    Attachment, GrantInfo, GrantedPort, Instance, Pair, Protocol, Service, ServiceKey, WorkloadInfo,
-    WorkloadState,
+    Attachment, GrantInfo, GrantedPort, Instance, Pair, Protocol, Service, ServiceKey, ServicePath,
+    ServicePort, SocketAddress, WorkloadInfo, WorkloadState,
 };
 use steppe_model::parse_grant;
 
@@ -171,7 +171,7 @@ fn planned(facts: &Facts, firewall: &Firewall, asked: &ServiceKey) -> Option<Ser
         listener: port.listener.clone(),
         problem: String::new(),
     });
-    let ports = ports.collect();
+    let ports: Vec<GrantedPort> = ports.collect();
     let mut instances: Vec<Instance> = Vec::new();
     for listener in facts.proxy.iter().flatten() {
         if listener.listener.as_ref().and_then(|listener| listener.service.as_ref()) != Some(asked) {
@@ -179,15 +179,38 @@ fn planned(facts: &Facts, firewall: &Firewall, asked: &ServiceKey) -> Option<Ser
         }
         for endpoint in listener.endpoints.iter().filter(|endpoint| !endpoint.draining) {
             if !instances.iter().any(|known| known.address == endpoint.address) {
-                instances.push(Instance {
-                    id: key(asked),
-                    node: endpoint.node.clone(),
-                    address: endpoint.address.clone(),
-                    healthy: true,
-                    ..Instance::default()
-                });
+                instances.push(in_use(asked, &endpoint.node, endpoint.address.as_ref()));
             }
         }
     }
-    Some(Service { key: Some(asked.clone()), vip, ports, instances, ..Service::default() })
+    let led_to =
+        firewall.service_ports.iter().filter(|port| port.vip == vip).flat_map(|port| &port.endpoints);
+    for endpoint in led_to {
+        if !instances.iter().any(|known| known.address == endpoint.address) {
+            instances.push(in_use(asked, &endpoint.node, endpoint.address.as_ref()));
+        }
+    }
+    let path = path_of(firewall.service_ports.iter().filter(|port| port.vip == vip));
+    Some(Service { key: Some(asked.clone()), vip, ports, instances, path: path.into(), ..Service::default() })
+}
+
+fn in_use(service: &ServiceKey, node: &str, address: Option<&SocketAddress>) -> Instance {
+    Instance {
+        id: key(service),
+        node: node.to_owned(),
+        address: address.cloned(),
+        healthy: true,
+        ..Instance::default()
+    }
+}
+
+/// Which way a service's connections take, by its ports in the kernel.
+#[must_use]
+pub fn path_of<'a>(ports: impl Iterator<Item = &'a ServicePort> + Clone) -> ServicePath {
+    let listens = ports.clone().any(|port| port.listener.is_some());
+    let mut ports = ports;
+    match !listens && ports.any(|port| !port.endpoints.is_empty()) {
+        true => ServicePath::Kernel,
+        false => ServicePath::Proxy,
+    }
 }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use steppe_api::v1::{Instance, ListGrantsResponse, ListServicesResponse, Service, ServiceKey};
-use steppe_explain::{Answer, Away, Paint, Style, age, clean, key, port};
+use steppe_api::v1::{Instance, ListGrantsResponse, ListServicesResponse, Service, ServiceKey, ServicePath};
+use steppe_explain::{Answer, Away, Paint, Style, age, clean, key, path_of, port};
 
 use super::{Agents, Row, Services, rates::Sampler};
 use crate::table::{Cell, Table};
@@ -40,12 +40,20 @@ fn row(service: &ServiceKey, vip: &str, ports: BTreeSet<(u32, i32)>) -> Row {
         tag: service.tag.clone(),
         vip: vip.to_owned(),
         ports: ports.into_iter().map(|(number, protocol)| port(protocol, number)).collect(),
-        path: "proxy",
+        path: path_text(ServicePath::Proxy),
         up: None,
         all: None,
         grants: None,
         numbers: super::Numbers::default(),
         problem: String::new(),
+    }
+}
+
+/// A part that does not say is one that knows the proxy alone.
+fn path_text(path: ServicePath) -> &'static str {
+    match path {
+        ServicePath::Kernel => "kernel",
+        ServicePath::Proxy | ServicePath::Unspecified => "proxy",
     }
 }
 
@@ -69,6 +77,7 @@ fn planned(service: &Service) -> Row {
         all: Some(service.instances.len()),
         grants: Some(service.grants),
         problem: problems.join("; "),
+        path: path_text(service.path()),
         ..row(&key, &service.vip, ports)
     }
 }
@@ -79,7 +88,7 @@ fn in_force(agents: &Agents, grants: Option<&ListGrantsResponse>) -> Vec<Row> {
     let one = |vip: &steppe_api::v1::VipState| {
         let service = vip.service.as_ref()?;
         let own = netfilter.service_ports.iter().filter(|port| port.vip == vip.vip);
-        let mut row = row(service, &vip.vip, own.map(|port| (port.port, port.protocol)).collect());
+        let mut row = row(service, &vip.vip, own.clone().map(|port| (port.port, port.protocol)).collect());
         if let Ok(proxy) = &agents.proxy {
             let own = proxy.listeners.iter().filter(|state| {
                 state.listener.as_ref().is_some_and(|listener| listener.service.as_ref() == Some(service))
@@ -92,6 +101,14 @@ fn in_force(agents: &Agents, grants: Option<&ListGrantsResponse>) -> Vec<Row> {
             }
             row.all = Some(usable.len());
             row.up = Some(usable.values().filter(|usable| **usable).count());
+        }
+        let path = path_of(own.clone());
+        row.path = path_text(path);
+        if path == ServicePath::Kernel {
+            let endpoints = own.flat_map(|port| &port.endpoints).map(|endpoint| &endpoint.address);
+            let known =
+                endpoints.flatten().map(|address| (&address.ip, address.port)).collect::<BTreeSet<_>>();
+            (row.up, row.all) = (Some(known.len()), Some(known.len()));
         }
         row.grants = grants.map(|answer| {
             let own = answer.grants.iter().filter_map(|state| state.grant.as_ref());

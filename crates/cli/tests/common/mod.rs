@@ -166,6 +166,7 @@ impl Control {
             instances: vec![instance],
             grants: 1,
             empty_for_ms: 0,
+            path: ServicePath::Proxy.into(),
         }
     }
 

@@ -9,7 +9,7 @@ use super::millis;
 use crate::{
     core::Core,
     observe::Health,
-    plan::{PlannedPort, PlannedService, Provider},
+    plan::{Path, PlannedPort, PlannedService, Provider, path},
 };
 
 /// The services that this host's workloads ask for.
@@ -29,6 +29,11 @@ pub(super) fn service(key: &ServiceKey, planned: &PlannedService, now: Instant) 
         grants: planned.consumers.values().filter(|verdict| verdict.is_ok()).count() as u64,
         // 0 means that it has one.
         empty_for_ms: empty_for.map_or(0, |ms| ms.max(1)),
+        path: match path(&planned.providers) {
+            Path::Proxy => v1::ServicePath::Proxy,
+            Path::Kernel => v1::ServicePath::Kernel,
+        }
+        .into(),
     }
 }
 

@@ -10,6 +10,8 @@ use steppe_daemon::Process;
 use super::*;
 use crate::{AwayKind, Firewall, Plan, Query};
 
+mod past_the_proxy;
+
 const VIP: &str = "247.12.8.41";
 const IP: &str = "172.26.64.9";
 const ID: &str = "0123456789ab@docker0:7";
@@ -121,6 +123,7 @@ pub(crate) fn working() -> Facts {
             endpoints: Vec::new(),
         }],
         vips: vec![VipState { service: Some(web()), vip: VIP.into(), refused_total: 0 }],
+        takeover: false,
     };
     let endpoint = |ip: &str, port| EndpointState {
         address: Some(socket(ip, port)),

@@ -1,4 +1,5 @@
-//! `listener`: the proxy listens for the service, and takes the workload as a client.
+//! `listener`: the proxy listens for the service, and takes the workload as a client. Not shown where no connection goes to
+//! the proxy.
 
 use steppe_api::v1::ListenerState;
 
@@ -12,6 +13,12 @@ const NAME: &str = "listener";
 const AGENT: &str = "proxy";
 
 pub(super) fn judge(case: &Case<'_>) -> Option<Link> {
+    if case.takes_kernel_path() {
+        return None;
+    }
+    if case.is_taken_over() && case.is_past_the_proxy() {
+        return Some(Link::ok(NAME, taken_over(case)));
+    }
     match &case.facts.proxy {
         Err(away) if away.is_down() => {
             Some(Link::broken(NAME, "the proxy is down", away.to_string(), away.fix()))
@@ -40,6 +47,14 @@ pub(super) fn judge(case: &Case<'_>) -> Option<Link> {
                 Some(broken(case, "the proxy does not listen for it", text))
             }
         },
+    }
+}
+
+fn taken_over(case: &Case<'_>) -> String {
+    const CARRIES: &str = "the kernel carries new connections";
+    match &case.facts.proxy {
+        Ok(_) => format!("{CARRIES} until the proxy is ready"),
+        Err(away) => format!("{CARRIES} until the proxy is back: {away}"),
     }
 }
 

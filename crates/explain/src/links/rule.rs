@@ -1,4 +1,4 @@
-//! `rule`: the kernel lets the workload's packets through, to the listener.
+//! `rule`: the kernel lets the workload's packets through, to the listener or to an endpoint.
 
 use crate::{
     Link,
@@ -22,6 +22,10 @@ pub(super) fn judge(case: &Case<'_>) -> Option<Link> {
     }
     let target = format!("{}:{}", case.vip(), port(case.protocol, case.port));
     match (case.kernel_grant(), case.service_port()) {
+        (Some(grant), _) if case.is_past_the_proxy() => {
+            let hits = count(grant.packets_total, "hit");
+            Some(Link::ok(NAME, format!("{} -> an endpoint, past the proxy, {hits}", grant.ip)))
+        }
         (Some(grant), Some(service_port)) => {
             let listener = service_port.listener.as_ref().map_or_else(|| target.clone(), socket_address);
             let hits = count(grant.packets_total, "hit");
@@ -37,8 +41,9 @@ pub(super) fn judge(case: &Case<'_>) -> Option<Link> {
 
 fn missing(case: &Case<'_>, target: &str) -> Link {
     let bound = case.is_bound();
+    let is_listener_needed = !case.takes_kernel_path() && !case.is_taken_over();
     let listens = case.listener().is_some_and(|listener| case.is_client(listener));
-    if !bound || !listens {
+    if !bound || (is_listener_needed && !listens) {
         let what = if bound { "the proxy's listener" } else { "the workload's address" };
         let text = format!("no rule for {target} yet: it waits for {what}");
         return Link::unknown(NAME, "the rule is not in force", text, format!("mend {what} first"));

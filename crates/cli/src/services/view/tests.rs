@@ -1,6 +1,6 @@
 use steppe_api::v1::{
-    EndpointState, Grant, GrantState, GrantedPort, ListListenersResponse, ListServicePortsResponse, Listener,
-    ListenerState, Protocol, ServicePort, SocketAddress, VipState,
+    Endpoint, EndpointState, Grant, GrantState, GrantedPort, ListListenersResponse, ListServicePortsResponse,
+    Listener, ListenerState, Protocol, ServicePort, SocketAddress, VipState,
 };
 use steppe_daemon::Process;
 use steppe_explain::AwayKind;
@@ -61,6 +61,7 @@ fn control() -> ListServicesResponse {
             instances: vec![instance(true), instance(true), instance(false)],
             grants: 4,
             empty_for_ms: 0,
+            path: ServicePath::Proxy.into(),
         },
         Service {
             key: Some(redis()),
@@ -122,4 +123,26 @@ fn with_control_down_the_agents_know_what_is_in_force() {
         text.contains("note: control is down: there is no /run/steppe/control.sock: start steppe-control"),
         "{text}"
     );
+}
+
+#[test]
+fn what_never_sees_the_proxy_says_so_with_and_without_control() {
+    let mut control = control();
+    control.services[0].path = ServicePath::Kernel.into();
+    let mut agents = agents(0, 0);
+    agents.proxy = Ok(ListListenersResponse::default());
+    let endpoint = |last| Endpoint {
+        address: Some(SocketAddress { ip: format!("10.0.0.{last}"), port: 24_011 }),
+        ..Endpoint::default()
+    };
+    agents.netfilter.as_mut().unwrap().service_ports[0].endpoints = vec![endpoint(5), endpoint(6)];
+    let planned = services(Ok(control), &agents, Ok(ListGrantsResponse::default()), &Sampler::new(&agents));
+    let text = planned.render(Paint::Plain);
+    assert!(text.contains("alice/web     247.12.8.41  80,9090  kernel  2/3 "), "{text}");
+    assert!(text.contains("*        proxy   0/0 "), "{text}");
+
+    let away = Away { process: Process::Control, socket: "/run".into(), kind: AwayKind::NoSocket };
+    let known = services(Err(away), &agents, Ok(ListGrantsResponse::default()), &Sampler::new(&agents));
+    let text = known.render(Paint::Plain);
+    assert!(text.contains("alice/web     247.12.8.41  80     kernel  2/2 "), "{text}");
 }
