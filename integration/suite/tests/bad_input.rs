@@ -306,14 +306,17 @@ fn what_a_process_lacks_is_called_by_its_name() {
     };
     says(run(Identity::PROXY, FIREWALL, &[]), &["CAP_NET_ADMIN is missing", "setcap cap_net_admin"]);
     assert_eq!(a.nft(&["list", "tables"]), "");
-    let without_sockets =
-        [(Identity::CONTROL, CONTROL), (Identity::PROXY, PROXY), (Identity::NETFILTER_AGENT, FIREWALL)];
-    for (identity, program) in without_sockets {
+    for (identity, program) in [(Identity::PROXY, PROXY), (Identity::NETFILTER_AGENT, FIREWALL)] {
         says(
             run(identity, program, &["--run-dir=/nowhere"]),
             &["/nowhere/", "check that the directory exists"],
         );
     }
+    // It makes the last part of it, and no more.
+    says(
+        run(Identity::CONTROL, CONTROL, &["--run-dir=/nowhere/deeper"]),
+        &["/nowhere/deeper: ", "install -d"],
+    );
     says(run(Identity::PROXY, PROXY, &["--run-dir=/root"]), &["/root/proxy.sock", "Permission denied"]);
     let looked = a.steppe(&["--run-dir=/nowhere", "status"]);
     assert_eq!(looked.code, 1);

@@ -313,7 +313,7 @@ fn for_the_firewall() -> Vec<Sent> {
         (service_port("247.200.0.1", json!({})), None),
         (service_port("10.0.0.1", json!({})), Some("10.0.0.1")),
         (service_port("247.200.0.2", json!({ "vip": "nowhere" })), Some("service_port.vip: `nowhere`")),
-        (service_port("247.200.0.3", json!({ "listener": null })), Some("service_port.listener: is missing")),
+        (service_port("247.200.0.3", json!({ "listener": null })), Some("endpoints: without a listener")),
         (
             service_port("247.200.0.4", json!({ "service": { "name": "" } })),
             Some("service_port.service.name"),

@@ -85,10 +85,10 @@ impl Settings {
             (Some(cert), Some(key)) => Some((cert.into(), key.into())),
             (None, None) => None,
             (Some(_), None) => {
-                return Err(alone(dialect.client_cert, "write the path of its key, too"));
+                return Err(alone(dialect.client_cert, dialect.client_key));
             }
             (None, Some(_)) => {
-                return Err(alone(dialect.client_key, "write the path of its certificate, too"));
+                return Err(alone(dialect.client_key, dialect.client_cert));
             }
         };
         Ok(Some(Self {
@@ -103,8 +103,9 @@ impl Settings {
     }
 }
 
-fn alone(variable: &'static str, write: &'static str) -> SourceError {
-    SourceError::Variable { variable, problem: "it is given alone".into(), write }
+fn alone(variable: &'static str, other: &'static str) -> SourceError {
+    let problem = format!("it is given without {other}");
+    SourceError::Variable { variable, problem, write: "write the paths of both" }
 }
 
 /// A variable's value, if it has one.
