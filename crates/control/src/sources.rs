@@ -1,6 +1,7 @@
 //! The sources of facts: each watches one system, tells what it sees, and outlives that system's failures.
 
 mod backoff;
+mod condition;
 mod consul;
 mod docker;
 mod error;

@@ -19,13 +19,19 @@ use std::{
 
 use steppe_model::ServiceName;
 use tokio::sync::{mpsc, watch as state};
-use tracing::warn;
 
 pub(in crate::sources) use config::CONSUL;
 pub use config::ConsulConfig;
 
-use self::watch::{Outcome, Own, Query, Report, Turns, Watch};
-use super::{Source, Unheard, http::Client};
+use self::watch::{Asker, Found, Own, Query};
+use super::{
+    Source, Unheard,
+    condition::Condition,
+    http::{
+        Client, Turns,
+        watch::{Outcome, Report, Watch},
+    },
+};
 use crate::observe::{Observation, SourceName};
 
 /// Consul's agent lets one address have 200 connections (`limits.http_max_conns_per_client`), and Nomad, health checks
@@ -59,23 +65,15 @@ impl Source for ConsulSource {
         let follower = Follower {
             client: self.client,
             wanted: self.wanted,
-            turns: Turns::new(CONNECTIONS),
+            turns: Turns::new(CONSUL.title, CONNECTIONS),
             own: Own::new(None),
             watches: BTreeMap::new(),
             reports,
-            state: Told::Nothing,
+            condition: Condition::new(SourceName::Consul),
             sink,
         };
         let Unheard = follower.follow(inbox).await;
     }
-}
-
-/// What was last told of the source itself.
-#[derive(Debug, PartialEq, Eq)]
-enum Told {
-    Nothing,
-    Live,
-    Failed(String),
 }
 
 /// A watch, and how it does.
@@ -92,13 +90,13 @@ struct Follower {
     turns: Turns,
     own: Own,
     watches: BTreeMap<Query, Watched>,
-    reports: mpsc::Sender<Report>,
-    state: Told,
+    reports: mpsc::Sender<Report<Query, Found>>,
+    condition: Condition,
     sink: mpsc::Sender<Observation>,
 }
 
 impl Follower {
-    async fn follow(mut self, mut inbox: mpsc::Receiver<Report>) -> Unheard {
+    async fn follow(mut self, mut inbox: mpsc::Receiver<Report<Query, Found>>) -> Unheard {
         self.watch_wanted();
         let mut wishes_end = false;
         loop {
@@ -121,73 +119,52 @@ impl Follower {
     fn watch_wanted(&mut self) {
         let services = self.wanted.borrow_and_update().clone().into_iter().map(Query::Service);
         let wanted: BTreeSet<_> = std::iter::once(Query::Node).chain(services).collect();
-        self.turns.share_among(wanted.len());
+        // The node's has a connection of its own.
+        self.turns.share_among(wanted.len() - 1);
         self.watches.retain(|query, _| wanted.contains(query));
         for query in wanted {
-            let (client, turns, own, reports) = (&self.client, &self.turns, &self.own, &self.reports);
-            self.watches.entry(query).or_insert_with_key(|query| Watched {
-                watch: Watch::start(
-                    query.clone(),
-                    client.clone(),
-                    turns.clone(),
-                    own.clone(),
-                    reports.clone(),
-                ),
-                answered: false,
-                failure: None,
+            self.watches.entry(query).or_insert_with_key(|query| {
+                let asker =
+                    Asker::new(query.clone(), self.client.clone(), self.turns.clone(), self.own.clone());
+                Watched {
+                    watch: Watch::start(query.clone(), asker, self.reports.clone()),
+                    answered: false,
+                    failure: None,
+                }
             });
         }
     }
 
-    async fn take_in(&mut self, report: Report) -> Result<(), Unheard> {
+    async fn take_in(&mut self, report: Report<Query, Found>) -> Result<(), Unheard> {
         // A watch that has been ended may have left a report behind.
         let watched = self.watches.get_mut(&report.query).filter(|w| w.watch.number() == report.number);
         let Some(watched) = watched else { return Ok(()) };
-        let fact = match report.outcome {
-            Outcome::Failed(error) => {
-                watched.failure = Some(error);
-                None
-            }
-            Outcome::Same => {
-                watched.failure = None;
-                None
-            }
-            Outcome::Changed(fact) => {
-                watched.failure = None;
+        watched.failure = None;
+        match report.outcome {
+            Outcome::Failed(error) => watched.failure = Some(error.to_string()),
+            Outcome::Same => {}
+            Outcome::Changed(Found { node, instances }) => {
                 watched.answered = true;
-                Some(fact)
+                let fact = match report.query {
+                    Query::Node => Observation::Registrations { node: node.unwrap_or_default(), instances },
+                    Query::Service(name) => Observation::Instances(SourceName::Consul, name, instances),
+                };
+                self.sink.send(fact).await?;
             }
-        };
-        if let Some(fact) = fact {
-            self.sink.send(fact).await?;
         }
         self.tell_state().await
     }
 
     /// Live means that this node's registrations were told and that no watch is failing.
     async fn tell_state(&mut self) -> Result<(), Unheard> {
-        let failure =
-            self.watches.iter().find_map(|(query, watched)| Some((query, watched.failure.as_ref()?)));
-        let now = match failure {
-            Some((query, error)) => Told::Failed(match query {
+        let failure = self.watches.iter().find_map(|(query, watched)| {
+            let error = watched.failure.as_ref()?;
+            Some(match query {
                 Query::Node => error.clone(),
                 Query::Service(name) => format!("service {name}: {error}"),
-            }),
-            None if self.watches.get(&Query::Node).is_some_and(|watched| watched.answered) => Told::Live,
-            None => return Ok(()),
-        };
-        if now == self.state {
-            return Ok(());
-        }
-        let fact = match &now {
-            Told::Failed(error) => {
-                warn!(%error, "consul failed; what it said before still counts, and it is tried again");
-                Observation::Failed(SourceName::Consul, error.clone())
-            }
-            Told::Live | Told::Nothing => Observation::Live(SourceName::Consul),
-        };
-        self.sink.send(fact).await?;
-        self.state = now;
-        Ok(())
+            })
+        });
+        let is_listed = self.watches.get(&Query::Node).is_some_and(|watched| watched.answered);
+        self.condition.tell(is_listed, failure, &self.sink).await
     }
 }

@@ -1,6 +1,6 @@
 //! A small HTTP server for tests that answers as it is told, faults included.
 
-use std::{io, net::SocketAddr, path::Path};
+use std::{collections::VecDeque, io, net::SocketAddr, path::Path};
 
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader},
@@ -35,6 +35,35 @@ impl Reply {
 
     pub(super) fn status(status: u16, body: &str) -> Self {
         Self::Whole { status, head: Vec::new(), body: body.to_owned() }
+    }
+}
+
+/// What is answered to the requests of one kind, in turn; after that, nothing.
+pub(super) struct Script {
+    parts: Vec<(String, VecDeque<Reply>)>,
+    always: Vec<(String, fn() -> Reply)>,
+}
+
+impl Script {
+    /// Kinds are told apart by how their targets begin; the first that fits counts.
+    pub(super) fn new<const N: usize>(parts: [(&str, Vec<Reply>); N]) -> Self {
+        let parts = parts.into_iter().map(|(path, replies)| (path.to_owned(), replies.into()));
+        Self { parts: parts.collect(), always: Vec::new() }
+    }
+
+    /// The same answer each time, where no other fits.
+    pub(super) fn always(mut self, path: &str, reply: fn() -> Reply) -> Self {
+        self.always.push((path.to_owned(), reply));
+        self
+    }
+
+    pub(super) fn answer(&mut self, target: &str) -> Reply {
+        let part = self.parts.iter_mut().find(|(path, _)| target.starts_with(path));
+        if let Some((_, replies)) = part {
+            return replies.pop_front().unwrap_or(Reply::Never);
+        }
+        let always = self.always.iter().find(|(path, _)| target.starts_with(path));
+        always.map_or(Reply::Never, |(_, reply)| reply())
     }
 }
 

@@ -1,6 +1,6 @@
 //! The source against a server that answers like Consul, and like Consul in trouble.
 
-use std::{collections::VecDeque, time::Duration};
+use std::time::Duration;
 
 use tempfile::TempDir;
 use tokio::time::timeout;
@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::{
     observe::Health,
-    sources::fake::{Fake, Reply},
+    sources::fake::{Fake, Reply, Script},
 };
 
 const SELF: &str = r#"{"Config":{"Datacenter":"dc1","NodeName":"n17"},"Member":{"Name":"n17"}}"#;
@@ -19,20 +19,9 @@ const WEB: &str = r#"[{"Node":{"Node":"n2","Address":"10.0.0.6"},"Service":{"ID"
 /// Nothing here takes a second; this is for a machine that is busy.
 const EVER: Duration = Duration::from_secs(30);
 
-/// What is answered to the requests of one kind, in turn; after that, nothing.
-struct Script(Vec<(&'static str, VecDeque<Reply>)>);
-
-impl Script {
-    fn new<const N: usize>(parts: [(&'static str, Vec<Reply>); N]) -> Self {
-        let mut parts: Vec<_> = parts.into_iter().map(|(path, replies)| (path, replies.into())).collect();
-        parts.push(("/v1/agent/self", (0..99).map(|_| Reply::ok([], SELF)).collect()));
-        Self(parts)
-    }
-
-    fn answer(&mut self, target: &str) -> Reply {
-        let part = self.0.iter_mut().find(|(path, _)| target.starts_with(path));
-        part.and_then(|(_, replies)| replies.pop_front()).unwrap_or(Reply::Never)
-    }
+/// Answers, in turn, to the requests of each kind; and the node's name, whenever it is asked for.
+fn script<const N: usize>(parts: [(&'static str, Vec<Reply>); N]) -> Script {
+    Script::new(parts).always("/v1/agent/self", || Reply::ok([], SELF))
 }
 
 struct Bench {
@@ -113,8 +102,8 @@ const LIVE: Observation = Observation::Live(SourceName::Consul);
 
 #[tokio::test]
 async fn queries_follow_the_rules() {
-    let script = Script::new([("/v1/catalog/node/n17", vec![node("12"), node("12"), node("5"), node("0")])]);
-    let mut bench = Bench::start(script, &[]);
+    let answers = script([("/v1/catalog/node/n17", vec![node("12"), node("12"), node("5"), node("0")])]);
+    let mut bench = Bench::start(answers, &[]);
     is_registrations(&bench.fact().await);
     assert_eq!(bench.fact().await, LIVE);
     let path = "/v1/catalog/node/n17?";
@@ -153,7 +142,7 @@ async fn a_failure_is_told_and_takes_nothing_back() {
         replies.extend([fault, node("7")]);
         expected.push(message);
     }
-    let mut bench = Bench::start(Script::new([("/v1/catalog/node/n17", replies)]), &[]);
+    let mut bench = Bench::start(script([("/v1/catalog/node/n17", replies)]), &[]);
     is_registrations(&bench.fact().await);
     for message in expected {
         assert_eq!(bench.fact().await, LIVE, "before {message}");
@@ -167,11 +156,11 @@ async fn a_failure_is_told_and_takes_nothing_back() {
 async fn what_the_agent_still_has_is_not_gone_because_the_catalogue_forgot_it() {
     let gone = || Reply::ok(["X-Consul-Index: 9"], "null");
     let agent = |body: &'static str| Reply::ok([], body);
-    let script = Script::new([
+    let answers = script([
         ("/v1/catalog/node/n17", vec![node("7"), gone(), node("8"), gone()]),
         ("/v1/agent/services", vec![agent(r#"{"w1":{"ID":"w1","Service":"Web"}}"#), agent("{}")]),
     ]);
-    let mut bench = Bench::start(script, &[]);
+    let mut bench = Bench::start(answers, &[]);
     is_registrations(&bench.fact().await);
     assert_eq!(bench.fact().await, LIVE);
     let error = bench.failure().await;
@@ -185,8 +174,8 @@ async fn what_the_agent_still_has_is_not_gone_because_the_catalogue_forgot_it() 
 
 #[tokio::test]
 async fn a_huge_answer_is_refused() {
-    let mut script = Script::new([("/v1/catalog/node/n17", vec![Reply::Huge(200)])]);
-    let (_server, address) = Fake::tcp(move |target| script.answer(target)).await;
+    let mut answers = script([("/v1/catalog/node/n17", vec![Reply::Huge(200)])]);
+    let (_server, address) = Fake::tcp(move |target| answers.answer(target)).await;
     let (_wanted, wanted) = state::channel(BTreeSet::new());
     let (sink, mut facts) = mpsc::channel(8);
     let source = ConsulSource::new(config(&address.to_string()), wanted).run(sink);
@@ -207,8 +196,8 @@ async fn an_agent_that_hangs_is_given_up() {
 
 #[tokio::test]
 async fn a_node_that_is_not_registered_has_nothing() {
-    let script = Script::new([("/v1/catalog/node/n17", vec![Reply::ok(["X-Consul-Index: 3"], "null")])]);
-    let mut bench = Bench::start(script, &[]);
+    let answers = script([("/v1/catalog/node/n17", vec![Reply::ok(["X-Consul-Index: 3"], "null")])]);
+    let mut bench = Bench::start(answers, &[]);
     let fact = Observation::Registrations { node: "n17".into(), instances: Vec::new() };
     assert_eq!(bench.fact().await, fact);
     assert_eq!(bench.fact().await, LIVE);
@@ -230,9 +219,9 @@ async fn an_agent_that_is_away_is_a_failure() {
 #[tokio::test]
 async fn services_are_watched_while_they_are_wanted() {
     let (node_path, web_path) = ("/v1/catalog/node/n17", "/v1/health/service/web");
-    let script =
-        Script::new([(node_path, vec![node("1")]), (web_path, vec![Reply::ok(["X-Consul-Index: 8"], WEB)])]);
-    let mut bench = Bench::start(script, &[]);
+    let answers =
+        script([(node_path, vec![node("1")]), (web_path, vec![Reply::ok(["X-Consul-Index: 8"], WEB)])]);
+    let mut bench = Bench::start(answers, &[]);
     is_registrations(&bench.fact().await);
     assert_eq!(bench.fact().await, LIVE);
     bench.wanted.send_replace(names(&["web"]));
@@ -249,7 +238,7 @@ async fn services_are_watched_while_they_are_wanted() {
 
 #[tokio::test]
 async fn one_failing_service_stops_no_other() {
-    let script = Script::new([
+    let answers = script([
         ("/v1/catalog/node/n17", vec![node("1")]),
         (
             "/v1/health/service/bad",
@@ -257,7 +246,7 @@ async fn one_failing_service_stops_no_other() {
         ),
         ("/v1/health/service/web", vec![Reply::ok(["X-Consul-Index: 8"], WEB)]),
     ]);
-    let mut bench = Bench::start(script, &["bad", "web"]);
+    let mut bench = Bench::start(answers, &["bad", "web"]);
     let mut facts = Vec::new();
     while !facts.contains(&LIVE) || facts.len() < 4 {
         facts.push(bench.fact().await);
