@@ -44,7 +44,7 @@ fn go_on(places: &Places<'_>, duration: Duration) {
 #[test]
 fn a_proxy_that_is_replaced_loses_no_connection() {
     let cluster = Cluster::hosts(2).start();
-    let mut places = Places::set(&cluster);
+    let places = Places::set(&cluster);
     let proxy = &places.host.suite.proxy;
     let mut long = places.hold_all();
     places.wait_more(1000);
@@ -81,7 +81,7 @@ fn a_proxy_that_is_killed_is_missed_for_one_retransmission_with_ten_thousand_gra
         let run = Run::idle(&format!("many-{n}")).label("steppe.connect_to", &names.join(","));
         cluster.all::<2>()[0].docker.run(run);
     }
-    let mut places = Places::set(&cluster);
+    let places = Places::set(&cluster);
     places.wait_grants(MANY * EACH);
     let proxy = &places.host.suite.proxy;
     places.wait_more(1000);
@@ -116,7 +116,7 @@ fn a_proxy_that_is_killed_is_missed_for_one_retransmission_with_ten_thousand_gra
 #[test]
 fn control_and_netfilter_agent_are_replaced_in_every_order_without_a_loss() {
     let cluster = Cluster::hosts(2).start();
-    let mut places = Places::set(&cluster);
+    let places = Places::set(&cluster);
     let suite = &places.host.suite;
     let mut long = places.hold_all();
     for order in [[&suite.control, &suite.netfilter_agent], [&suite.netfilter_agent, &suite.control]] {
@@ -148,7 +148,7 @@ fn control_and_netfilter_agent_are_replaced_in_every_order_without_a_loss() {
 #[test]
 fn control_and_proxy_are_replaced_at_the_same_time_without_a_loss() {
     let cluster = Cluster::hosts(2).start();
-    let mut places = Places::set(&cluster);
+    let places = Places::set(&cluster);
     let suite = &places.host.suite;
     places.wait_more(500);
     Places::say("both are told to stop");

@@ -163,6 +163,11 @@ advertise {{
 consul {{
   address = "127.0.0.1:8500"
 }}
+plugin "raw_exec" {{
+  config {{
+    enabled = true
+  }}
+}}
 plugin "docker" {{
   config {{
     allow_caps = ["audit_write", "chown", "dac_override", "fowner", "fsetid", "kill", "mknod", "net_bind_service",

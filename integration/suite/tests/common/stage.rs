@@ -114,8 +114,18 @@ impl Trier {
     /// Waits for a first success.
     #[track_caller]
     fn wait_granted(&self) {
-        let granted = |attempt: &Attempt| attempt.outcome.is_ok();
-        let (_, first) = self.lines.borrow().attempts_until(SOON, "it is granted", granted);
+        self.wait_first("it is granted", |outcome| outcome.is_ok());
+    }
+
+    /// Waits until it is known, and refused: before that its packets are dropped.
+    #[track_caller]
+    pub fn wait_refused(&self) {
+        self.wait_first("it is refused", |outcome| *outcome == Outcome::Refused);
+    }
+
+    #[track_caller]
+    fn wait_first(&self, what: &str, is_it: impl Fn(&Outcome) -> bool) {
+        let (_, first) = self.lines.borrow().attempts_until(SOON, what, |attempt| is_it(&attempt.outcome));
         self.seen.set(first.start_ns);
     }
 

@@ -6,7 +6,7 @@ use steppe_testbed::{Cluster, Outcome, eventually};
 use super::{
     container,
     jobs::{Job, PORT, web_service},
-    not_run, running, version, web,
+    not_run, running, text, version, web,
 };
 use crate::common::{SOON, reach::reaches};
 
@@ -118,6 +118,64 @@ fn an_allocation_in_bridge_mode_is_granted_for_all_its_tasks() {
         Outcome::Refused => Ok(()),
         other => Err(other),
     });
+    cluster.assert_no_leak();
+}
+
+/// What has no container at all: its network namespace is Nomad's own.
+const PROGRAM: &str = r#"job "program" {
+  datacenters = ["dc1"]
+  group "program" {
+    network {
+      mode = "bridge"
+    }
+    meta {
+      connect_to = "web:80"
+    }
+    restart {
+      attempts = 0
+      mode     = "fail"
+    }
+    task "program" {
+      driver = "raw_exec"
+      config {
+        command = "/bin/busybox"
+        args    = ["sh", "-c", "busybox nc -w 5 WEB 80 </dev/null; exec busybox sleep 600"]
+      }
+      resources {
+        cpu    = 50
+        memory = 32
+      }
+    }
+  }
+}
+"#;
+
+#[test]
+fn a_program_without_a_container_is_granted_in_bridge_mode() {
+    let cluster = Cluster::hosts(1).start();
+    let a = cluster.one();
+    a.start_nomad();
+    a.suite.start();
+    let service = web_service("", "");
+    let probe = ["serve", "--port", "80", "--name", "web"];
+    let config = "ports = [\"http\"]";
+    a.nomad.run(&Job { name: "web", host: "a", group: PORT, task: &service, config, probe: &probe }.hcl());
+    running(a, "web");
+    // Its address is known as soon as somebody asks.
+    a.nomad
+        .run(&Job { name: "first", host: "a", task: ASKS_FOR_WEB, probe: &["wait"], ..Job::default() }.hcl());
+    let to = web(a);
+    assert_eq!(reaches(&container(a, "first", &running(a, "first")), to), "web");
+
+    a.nomad.run(&PROGRAM.replace("WEB", &to.ip().to_string()));
+    let alloc = running(a, "program");
+    let id = text(&alloc["ID"]);
+    eventually(SOON, "it is answered", || {
+        let told = a.nomad.cli(&["alloc", "logs", id, "program"], "");
+        if told.stdout.starts_with("web\n") { Ok(()) } else { Err(told.stdout + &told.stderr) }
+    });
+    let explained = a.steppe(&["explain", "program", "web:80"]);
+    assert_eq!(explained.code, 0, "{}{}", explained.stdout, explained.stderr);
     cluster.assert_no_leak();
 }
 
