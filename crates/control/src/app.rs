@@ -1,7 +1,7 @@
 //! The wiring: sources and agents around the core, and the gRPC service that answers questions about it.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     future::pending,
     sync::{
         Arc,
@@ -14,7 +14,7 @@ use anyhow::{Context as _, anyhow};
 use futures::future::BoxFuture;
 use steppe_api::{serve::serve, uds, v1::control_server::ControlServer};
 use steppe_daemon::{Process, shutdown_signal};
-use steppe_model::ServiceName;
+use steppe_model::{ServiceName, UserName};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
@@ -104,6 +104,7 @@ struct Outputs {
     reread: mpsc::Sender<Reread>,
     reread_alloc: mpsc::Sender<Arc<str>>,
     wanted: watch::Sender<BTreeSet<ServiceName>>,
+    wanted_by_user: watch::Sender<BTreeMap<ServiceName, BTreeSet<UserName>>>,
     wanted_allocs: watch::Sender<BTreeSet<Arc<str>>>,
 }
 
@@ -114,6 +115,7 @@ fn connect_everything(config: &Config, tasks: &mut JoinSet<()>) -> (Inputs, Outp
     let (reread, rereads) = mpsc::channel(EVENTS);
     let (reread_alloc, reread_allocs) = mpsc::channel(EVENTS);
     let wanted = watch::Sender::new(BTreeSet::new());
+    let wanted_by_user = watch::Sender::new(BTreeMap::new());
     let wanted_allocs = watch::Sender::new(BTreeSet::new());
     let ports_known = Arc::new(AtomicU64::new(0));
     if let Some(docker) = config.docker.clone() {
@@ -125,7 +127,7 @@ fn connect_everything(config: &Config, tasks: &mut JoinSet<()>) -> (Inputs, Outp
     }
     if let Some(nomad) = config.nomad.clone() {
         let inputs = NomadInputs {
-            wanted: wanted.subscribe(),
+            wanted: wanted_by_user.subscribe(),
             wanted_allocs: wanted_allocs.subscribe(),
             ports_known: ports_known.clone(),
             reread: reread_allocs,
@@ -141,7 +143,7 @@ fn connect_everything(config: &Config, tasks: &mut JoinSet<()>) -> (Inputs, Outp
     }
     (
         Inputs { observations, ports, links },
-        Outputs { ports_known, reread, reread_alloc, wanted, wanted_allocs },
+        Outputs { ports_known, reread, reread_alloc, wanted, wanted_by_user, wanted_allocs },
     )
 }
 
@@ -217,7 +219,13 @@ fn take(core: &mut Core, event: Event, outputs: &Outputs) {
 
 async fn grant(wishes: Wishes, outputs: &Outputs) {
     if let Some(wanted) = wishes.wanted {
-        outputs.wanted.send_replace(wanted);
+        let names = wanted.keys().cloned().collect();
+        outputs.wanted.send_if_modified(|before| {
+            let is_other = *before != names;
+            *before = names;
+            is_other
+        });
+        outputs.wanted_by_user.send_replace(wanted);
     }
     if let Some(wanted) = wishes.wanted_allocs {
         outputs.wanted_allocs.send_replace(wanted);

@@ -7,7 +7,7 @@ use std::{
 };
 
 use steppe_api::v1;
-use steppe_model::{Resource, ServiceName};
+use steppe_model::{Resource, ServiceName, UserName};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
@@ -31,8 +31,8 @@ const RETRY_REJECTED: Duration = Duration::from_secs(5);
 /// What the world outside must do after [`Core::settle`].
 #[derive(Debug, Default)]
 pub struct Wishes {
-    /// The services that catalogues must watch, when they changed.
-    pub wanted: Option<BTreeSet<ServiceName>>,
+    /// The services that catalogues must watch, when they changed, with the users whose they may be.
+    pub wanted: Option<BTreeMap<ServiceName, BTreeSet<UserName>>>,
     /// Containers that Docker must be asked about again.
     pub reread: BTreeSet<Arc<str>>,
     /// Allocations of this node whose address must be read again.
@@ -169,7 +169,7 @@ impl Core {
             self.push.desire(agent, id, planned);
         }
         if delta.wanted_changed {
-            wishes.wanted = Some(self.planner.wanted().cloned().collect());
+            wishes.wanted = Some(self.planner.wanted_by_user());
         }
         wishes.reread = delta.reread;
         wishes.reread_allocs = delta.reread_allocs;

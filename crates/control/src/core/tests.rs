@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use steppe_api::v1::sync_request::Message;
 use steppe_model::{Listener, ListenerKey, Mac, Protocol, ServicePort, VirtualIp, VirtualPort, parse_grant};
@@ -142,7 +142,7 @@ fn nothing_is_pushed_before_each_source_and_service_has_been_listed() {
     bench.core.port_changed(PortChange::Listed(Vec::new()));
     AgentName::ALL.into_iter().for_each(|agent| bench.connect(agent, Vec::new()));
     let wishes = bench.observe(Observation::Containers(vec![container("web:80")]));
-    assert_eq!(wishes.wanted, Some(BTreeSet::from(["web".parse().unwrap()])));
+    assert_eq!(wishes.wanted, Some(BTreeMap::from([("web".parse().unwrap(), BTreeSet::new())])));
     bench.observe(Observation::Live(SourceName::Docker));
     bench.observe(Observation::Failed(SourceName::Consul, "refused".into()));
     bench.wait(Duration::from_secs(3600));

@@ -12,7 +12,7 @@ use std::{
     time::Instant,
 };
 
-use steppe_model::{ListenerKey, Mac, Resource, ResourceId, ServiceKey, ServiceName, VirtualPort};
+use steppe_model::{ListenerKey, Mac, Resource, ResourceId, ServiceKey, ServiceName, UserName, VirtualPort};
 
 use super::{
     Allocator, BridgePort, Ignored, NoPort, Provider, Workload, allocs::Allocs, locate::Index,
@@ -44,7 +44,7 @@ impl Planned {
 pub struct Delta {
     /// Resources, in the order in which they should be sent; `None` for those that shall no longer be.
     pub resources: Vec<(AgentName, ResourceId, Option<Planned>)>,
-    /// Whether [`Planner::wanted`] changed.
+    /// Whether [`Planner::wanted`] or [`Planner::wanted_by_user`] changed.
     pub wanted_changed: bool,
     /// Containers that Docker must be asked about again.
     pub reread: BTreeSet<Arc<str>>,
@@ -120,6 +120,8 @@ pub struct Planner {
     names_by_address: NamesByAddress,
     offers: MultiMap<ServiceName, Arc<str>>,
     consumers: MultiMap<ServiceName, Arc<str>>,
+    /// The workloads that ask for a service which may be this user's.
+    asked_of: MultiMap<(ServiceName, UserName), Arc<str>>,
 
     services: BTreeMap<ServiceKey, PlannedService>,
     /// The services of each name that are asked for.
@@ -131,6 +133,8 @@ pub struct Planner {
     dirty_names: BTreeSet<ServiceName>,
     /// Of the names that somebody began or ceased to ask for since the last plan: whether they were wanted then.
     wanted_before: BTreeMap<ServiceName, bool>,
+    /// The same of the users that a service is asked of.
+    asked_of_before: BTreeMap<(ServiceName, UserName), bool>,
 }
 
 impl Planner {
@@ -152,12 +156,14 @@ impl Planner {
             names_by_address: NamesByAddress::default(),
             offers: MultiMap::default(),
             consumers: MultiMap::default(),
+            asked_of: MultiMap::default(),
             services: BTreeMap::new(),
             keys: BTreeMap::new(),
             ignored: BTreeMap::new(),
             dirty_workloads: BTreeSet::new(),
             dirty_names: BTreeSet::new(),
             wanted_before: BTreeMap::new(),
+            asked_of_before: BTreeMap::new(),
         }
     }
 
@@ -201,6 +207,16 @@ impl Planner {
     /// The names of the services that this host's workloads ask for.
     pub fn wanted(&self) -> impl Iterator<Item = &ServiceName> {
         self.consumers.keys()
+    }
+
+    /// The same, with the users whose service may be meant: who vouches for users need look for theirs alone.
+    #[must_use]
+    pub fn wanted_by_user(&self) -> BTreeMap<ServiceName, BTreeSet<UserName>> {
+        let mut wanted: BTreeMap<_, _> = self.wanted().map(|name| (name.clone(), BTreeSet::new())).collect();
+        for (name, user) in self.asked_of.keys() {
+            wanted.entry(name.clone()).or_default().insert(user.clone());
+        }
+        wanted
     }
 
     /// The services that are asked for, and of which one of these catalogues has not said all yet.
@@ -278,6 +294,9 @@ impl Planner {
                 // Nobody watches it any more, so what was known of it must not be believed later.
                 self.replace_instances(name, BTreeMap::clear);
             }
+        }
+        for (asked, before) in std::mem::take(&mut self.asked_of_before) {
+            delta.wanted_changed |= self.asked_of.contains_key(&asked) != before;
         }
         for name in std::mem::take(&mut self.dirty_names) {
             self.plan_name(&name, now, &mut delta);

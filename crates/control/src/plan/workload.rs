@@ -156,6 +156,15 @@ impl Workload {
         self.ignored.push(Ignored::new(origin, text, reason.to_string()));
     }
 
+    /// The services it asks for that may be some user's, and which user's: the one it names, or else its own.
+    #[must_use]
+    pub fn asked_of(&self) -> BTreeSet<(ServiceName, UserName)> {
+        let specs = self.asked.iter().filter_map(|asked| asked.spec.as_ref().ok());
+        specs
+            .filter_map(|spec| Some((spec.name.clone(), spec.user.as_ref().or(self.user.as_ref())?.clone())))
+            .collect()
+    }
+
     /// The names of the services it asks for.
     #[must_use]
     pub fn names(&self) -> BTreeSet<ServiceName> {

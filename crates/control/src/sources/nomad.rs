@@ -1,7 +1,7 @@
 //! Nomad as a source: the allocations of this node with what their jobs ask for, Nomad's own services, and where allocations on
 //! other nodes are that services belong to.
 //!
-//! Everything comes by blocking queries to the local agent, one for the node and one for each wanted service and namespace; not by
+//! Everything comes by blocking queries to the local agent, one for the node and one for each service that is wanted of a user; not by
 //! the event stream, which would carry the whole cluster's events to every host, and no job in an allocation's.
 
 mod addresses;
@@ -13,14 +13,17 @@ mod job;
 mod store;
 mod watch;
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, atomic::AtomicU64},
 };
 
-use steppe_model::ServiceName;
+use steppe_model::{ServiceName, UserName};
 use tokio::{
-    sync::{Semaphore, mpsc, watch as state},
+    sync::{mpsc, watch as state},
     time::{Instant, sleep_until},
 };
 use tracing::warn;
@@ -29,10 +32,18 @@ pub use config::NomadConfig;
 
 use self::{
     addresses::Addresses,
+    config::NOMAD,
     elsewhere::Questions,
-    watch::{News, Query, Report, Watch},
+    watch::{Asker, Found, Query},
 };
-use super::{Source, SourceError, Unheard};
+use super::{
+    Source, SourceError, Unheard,
+    condition::Condition,
+    http::{
+        Turns,
+        watch::{Outcome, Report, Watch},
+    },
+};
 use crate::observe::{Alloc, Instance, Observation, SourceName};
 
 /// Nomad's agent lets one address have 100 connections (`limits.http_max_conns_per_client`), and people use it too.
@@ -43,8 +54,8 @@ const REPORTS: usize = 64;
 /// What control tells the source.
 #[derive(Debug)]
 pub struct NomadInputs {
-    /// Services whose instances are told.
-    pub wanted: state::Receiver<BTreeSet<ServiceName>>,
+    /// Services whose instances are told, each with the users whose it may be: they are looked for in those namespaces alone.
+    pub wanted: state::Receiver<BTreeMap<ServiceName, BTreeSet<UserName>>>,
     /// Allocations on other nodes that are told.
     pub wanted_allocs: state::Receiver<BTreeSet<Arc<str>>>,
     /// Counts the changes of bridge ports that control has taken in: it is read before an address is.
@@ -81,28 +92,19 @@ impl Source for NomadSource {
             questions: Questions::new(config.clone()),
             config,
             wanted: inputs.wanted,
-            turns: Arc::new(Semaphore::new(CONNECTIONS)),
+            turns: Turns::new(NOMAD.title, CONNECTIONS),
             watches: BTreeMap::new(),
             reports,
             addresses,
-            allocs: Vec::new(),
+            allocs: None,
             told_allocs: None,
-            namespaces: BTreeSet::new(),
             native: true,
             told_services: BTreeMap::new(),
-            state: Told::Nothing,
+            condition: Condition::new(SourceName::Nomad),
             sink,
         };
         let Unheard = follower.follow(inbox, inputs.wanted_allocs, inputs.reread).await;
     }
-}
-
-/// What was last told of the source itself.
-#[derive(Debug, PartialEq, Eq)]
-enum Told {
-    Nothing,
-    Live,
-    Failed(String),
 }
 
 /// A watch, and how it does.
@@ -110,33 +112,32 @@ enum Told {
 struct Watched {
     watch: Watch,
     failure: Option<String>,
-    /// What a service's watch was last told.
+    /// What a service's watch was last told; nothing where the token may not look.
     instances: Option<Vec<Instance>>,
 }
 
 struct Follower {
     config: NomadConfig,
-    wanted: state::Receiver<BTreeSet<ServiceName>>,
-    turns: Arc<Semaphore>,
+    wanted: state::Receiver<BTreeMap<ServiceName, BTreeSet<UserName>>>,
+    turns: Turns,
     watches: BTreeMap<Query, Watched>,
-    reports: mpsc::Sender<Report>,
+    reports: mpsc::Sender<Report<Query, Found>>,
     questions: Questions,
     addresses: Addresses,
-    /// The last answer, before addresses.
-    allocs: Vec<Alloc>,
+    /// The last answer, before addresses; `None` until there was one.
+    allocs: Option<Vec<Alloc>>,
     told_allocs: Option<Vec<Arc<Alloc>>>,
-    namespaces: BTreeSet<Arc<str>>,
-    /// Whether the servers know services of their own.
+    /// Whether the agent knows services of Nomad's own.
     native: bool,
     told_services: BTreeMap<ServiceName, Vec<Instance>>,
-    state: Told,
+    condition: Condition,
     sink: mpsc::Sender<Observation>,
 }
 
 impl Follower {
     async fn follow(
         &mut self,
-        mut inbox: mpsc::Receiver<Report>,
+        mut inbox: mpsc::Receiver<Report<Query, Found>>,
         mut wanted_allocs: state::Receiver<BTreeSet<Arc<str>>>,
         mut reread: mpsc::Receiver<Arc<str>>,
     ) -> Unheard {
@@ -179,100 +180,96 @@ impl Follower {
 
     /// Starts the watches that are missing and ends those that aren't wanted any more.
     fn watch_wanted(&mut self) {
-        let names = self.wanted.borrow_and_update().clone();
-        let mut queries = BTreeSet::from([Query::Allocs, Query::Namespaces]);
+        let mut queries = BTreeSet::from([Query::Allocs]);
         if self.native {
-            for name in names {
-                let of = |namespace: &Arc<str>| Query::Service(name.clone(), namespace.clone());
-                queries.extend(self.namespaces.iter().map(of));
-            }
+            let wanted = self.wanted.borrow();
+            let of_name = |(name, users): (&ServiceName, &BTreeSet<UserName>)| {
+                let name = name.clone();
+                users.clone().into_iter().map(move |user| Query::Service(name.clone(), user))
+            };
+            queries.extend(wanted.iter().flat_map(of_name));
         }
+        // The node's has a connection of its own.
+        self.turns.share_among(queries.len() - 1);
         self.watches.retain(|query, _| queries.contains(query));
         for query in queries {
-            let (config, turns, reports) = (&self.config, &self.turns, &self.reports);
-            self.watches.entry(query).or_insert_with_key(|query| Watched {
-                watch: Watch::start(query.clone(), config.clone(), turns.clone(), reports.clone()),
-                failure: None,
-                instances: None,
+            self.watches.entry(query).or_insert_with_key(|query| {
+                let asker = Asker::new(query.clone(), self.config.clone(), self.turns.clone());
+                let watch = Watch::start(query.clone(), asker, self.reports.clone());
+                Watched { watch, failure: None, instances: None }
             });
         }
     }
 
-    async fn take_in(&mut self, report: Report) -> Result<(), Unheard> {
+    async fn take_in(&mut self, report: Report<Query, Found>) -> Result<(), Unheard> {
         let Report { query, number, outcome } = report;
         // A watch that has been ended may have left a report behind.
-        let Some(watched) = self.watches.get_mut(&query).filter(|w| w.watch.number == number) else {
+        let Some(watched) = self.watches.get_mut(&query).filter(|w| w.watch.number() == number) else {
             return Ok(());
         };
-        let unknown = matches!(outcome, Err(SourceError::Status { status: 404, .. }));
-        if unknown && matches!(query, Query::Service(..)) {
-            warn!("this Nomad has no services of its own (it is older than 1.3): only Consul's count");
-            self.native = false;
-            self.watch_wanted();
+        let was_failing = watched.failure.take().is_some();
+        let found = match outcome {
+            Outcome::Failed(error) if query != Query::Allocs && is_no_native(&error) => {
+                warn!(%error, "this Nomad has no services of its own (it is older than 1.3): only Consul's count");
+                self.native = false;
+                self.watch_wanted();
+                return self.tell_services().await;
+            }
+            Outcome::Failed(error) => {
+                watched.failure = Some(error.to_string());
+                let SourceError::Status { status: 403, .. } = error else { return Ok(()) };
+                // Nothing is to be seen there: whoever names such a namespace must not hold up the others.
+                watched.instances.get_or_insert_default();
+                return self.tell_services().await;
+            }
+            Outcome::Changed(found) => Some(found),
+            Outcome::Same => None,
+        };
+        if let Some(Found::Instances(instances)) = found {
+            watched.instances = Some(instances);
             return self.tell_services().await;
         }
-        let failed_before = watched.failure.take().is_some();
-        let read = outcome.and_then(|News { body, env }| {
-            match query {
-                Query::Allocs => self.allocs = answers::allocs(&body, &env)?,
-                Query::Namespaces => self.namespaces = answers::namespaces(&body)?.into_iter().collect(),
-                Query::Service(..) => watched.instances = Some(answers::instances(&body)?),
-            }
-            Ok(())
-        });
-        if let Err(error) = read {
-            watched.failure = Some(error.to_string());
-            return Ok(());
+        if query == Query::Allocs && was_failing && !self.native {
+            // Another agent may answer now, and a newer one.
+            self.native = true;
+            self.watch_wanted();
         }
-        match query {
-            Query::Allocs => {
-                // Another server may answer now.
-                self.native |= failed_before;
-                self.addresses.begin(&self.allocs);
-                self.told_allocs.get_or_insert_default();
-                self.watch_wanted();
-                self.tell_allocs().await
-            }
-            Query::Namespaces => {
-                self.watch_wanted();
-                self.tell_services().await
-            }
-            Query::Service(..) => self.tell_services().await,
+        if let Some(Found::Allocs(allocs)) = found {
+            self.addresses.begin(&allocs);
+            self.allocs = Some(allocs);
+            self.tell_allocs().await?;
+            return self.tell_services().await;
         }
+        Ok(())
     }
 
     /// Tells the allocations if they or their addresses have changed.
     async fn tell_allocs(&mut self) -> Result<(), Unheard> {
-        let Some(before) = &self.told_allocs else { return Ok(()) };
-        let mut known: BTreeMap<_, _> =
-            before.iter().map(|alloc| (alloc.id.clone(), alloc.clone())).collect();
-        let now: Vec<_> = self.addresses.fill(&self.allocs);
-        let now: Vec<Arc<Alloc>> = now
-            .into_iter()
-            .map(|alloc| {
-                known.remove(&alloc.id).filter(|old| **old == alloc).unwrap_or_else(|| Arc::new(alloc))
-            })
-            .collect();
-        if *before == now && self.state != Told::Nothing {
-            return Ok(());
+        let Some(allocs) = &self.allocs else { return Ok(()) };
+        let told = self.told_allocs.iter().flatten().cloned();
+        let mut known: BTreeMap<_, _> = told.map(|alloc| (alloc.id.clone(), alloc)).collect();
+        let now = self.addresses.fill(allocs).into_iter().map(|alloc| {
+            known.remove(&alloc.id).filter(|old| **old == alloc).unwrap_or_else(|| Arc::new(alloc))
+        });
+        let now: Vec<_> = now.collect();
+        if self.told_allocs.as_ref() != Some(&now) {
+            self.sink.send(Observation::Allocs(now.clone())).await?;
+            self.told_allocs = Some(now);
         }
-        self.sink.send(Observation::Allocs(now.clone())).await?;
-        self.told_allocs = Some(now);
         Ok(())
     }
 
-    /// Tells the services of which every namespace has answered.
+    /// Tells the services of which every namespace has answered. The allocations come first.
     async fn tell_services(&mut self) -> Result<(), Unheard> {
-        let wanted = self.wanted.borrow().clone();
-        self.told_services.retain(|name, _| wanted.contains(name));
-        if self.native && self.namespaces.is_empty() {
+        if self.told_allocs.is_none() {
             return Ok(());
         }
-        for name in wanted {
-            let of_name =
-                self.watches.iter().filter(|(query, _)| matches!(query, Query::Service(n, _) if *n == name));
-            let all: Option<Vec<&Vec<Instance>>> =
-                of_name.map(|(_, watched)| watched.instances.as_ref()).collect();
+        let wanted = self.wanted.borrow().clone();
+        self.told_services.retain(|name, _| wanted.contains_key(name));
+        for (name, users) in wanted {
+            let of_user = |user| self.watches.get(&Query::Service(name.clone(), user))?.instances.as_ref();
+            let all: Option<Vec<_>> =
+                if self.native { users.into_iter().map(of_user).collect() } else { Some(Vec::new()) };
             let Some(all) = all else { continue };
             let now: Vec<_> = all.into_iter().flatten().cloned().collect();
             if self.told_services.get(&name) != Some(&now) {
@@ -285,28 +282,23 @@ impl Follower {
 
     /// Live means that this node's allocations were told and that no watch is failing.
     async fn tell_state(&mut self) -> Result<(), Unheard> {
-        let failure =
-            self.watches.iter().find_map(|(query, watched)| Some((query, watched.failure.as_ref()?)));
-        let now = match failure {
-            Some((Query::Service(name, namespace), error)) => {
-                Told::Failed(format!("service {name} in namespace {namespace}: {error}"))
-            }
-            Some((_, error)) => Told::Failed(error.clone()),
-            None if self.told_allocs.is_some() => Told::Live,
-            None => return Ok(()),
-        };
-        if now == self.state {
-            return Ok(());
-        }
-        let fact = match &now {
-            Told::Failed(error) => {
-                warn!(%error, "nomad failed; what it said before still counts, and it is tried again");
-                Observation::Failed(SourceName::Nomad, error.clone())
-            }
-            Told::Live | Told::Nothing => Observation::Live(SourceName::Nomad),
-        };
-        self.sink.send(fact).await?;
-        self.state = now;
-        Ok(())
+        let failure = self.watches.iter().find_map(|(query, watched)| {
+            let error = watched.failure.as_ref()?;
+            Some(match query {
+                Query::Allocs => error.clone(),
+                Query::Service(name, user) => format!("service {name} in namespace {user}: {error}"),
+            })
+        });
+        self.condition.tell(self.told_allocs.is_some(), failure, &self.sink).await
+    }
+}
+
+/// Whether the agent, or the server that it asked, does not know the question: services came with 1.3. An agent of an older
+/// version has no such path.
+fn is_no_native(error: &SourceError) -> bool {
+    match error {
+        SourceError::Status { status: 404 | 300..=399, .. } => true,
+        SourceError::Status { status: 500, line } => line.contains("rpc: can't find"),
+        _ => false,
     }
 }

@@ -142,6 +142,14 @@ impl Planner {
     /// Adds or removes what a workload asks for and offers.
     pub(super) fn index_asked(&mut self, workload: &Workload, present: bool) {
         let id = &workload.container.id;
+        for asked in workload.asked_of() {
+            self.asked_of_before.entry(asked.clone()).or_insert(self.asked_of.contains_key(&asked));
+            if present {
+                self.asked_of.insert(asked, id.clone());
+            } else {
+                self.asked_of.remove(&asked, id);
+            }
+        }
         let names = workload.names().into_iter().map(|name| (name, true));
         let offer = workload.offer.iter().map(|offer| (offer.name.clone(), false));
         for (name, asks) in names.chain(offer) {

@@ -57,18 +57,6 @@ pub(super) fn node_env(body: &[u8]) -> Result<Env, SourceError> {
     Ok(env)
 }
 
-#[derive(Deserialize)]
-struct Namespace {
-    #[serde(rename = "Name")]
-    name: Arc<str>,
-}
-
-/// Of `/v1/namespaces`: those that the token may see.
-pub(super) fn namespaces(body: &[u8]) -> Result<Vec<Arc<str>>, SourceError> {
-    let answer: Vec<Namespace> = serde_json::from_slice(body)?;
-    Ok(answer.into_iter().map(|namespace| namespace.name).collect())
-}
-
 /// Of `/v1/service/:name`.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]

@@ -1,32 +1,24 @@
-//! One question that is asked for as long as somebody wants to know: a blocking query
+//! What Nomad is asked, and what its answers are worth
 //! (<https://developer.hashicorp.com/nomad/api-docs#blocking-queries>).
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use steppe_model::ServiceName;
-use tokio::{
-    sync::{Semaphore, mpsc},
-    task::AbortHandle,
-    time::{Instant, sleep},
-};
+use steppe_model::{ServiceName, UserName};
 
 use super::{
     answers,
     config::{NOMAD, NomadConfig},
     interpolate::Env,
 };
-use crate::sources::{
-    SourceError, Unheard,
-    backoff::Backoff,
-    http::{
-        Answer,
-        pace::{self, Bucket, Index},
+use crate::{
+    observe::{Alloc, Instance},
+    sources::{
+        SourceError,
+        http::{
+            Answer, Turns,
+            pace::{self, Index},
+            watch::{Heard, Question},
+        },
     },
 };
 
@@ -36,162 +28,111 @@ const WAIT: Duration = Duration::from_secs(300);
 const NODE_WAIT: Duration = Duration::from_secs(60);
 /// Time for what does not wait.
 pub(super) const AT_ONCE: Duration = Duration::from_secs(10);
-pub(super) const FIRST_BACKOFF: Duration = Duration::from_millis(100);
-pub(super) const LONGEST_BACKOFF: Duration = Duration::from_secs(10);
+/// A namespace that the token may not read is asked again as seldom: somebody must change a policy first, and whoever may write a
+/// job can name any namespace.
+const DENIED: Duration = Duration::from_secs(30);
 
 /// What is asked.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Query {
     /// The allocations of the agent's own node.
     Allocs,
-    /// The namespaces that the token may see.
-    Namespaces,
-    /// The instances of one of Nomad's own services in a namespace: the API takes no `*` here (a server of 1.3 answers it with
-    /// nothing).
-    Service(ServiceName, Arc<str>),
+    /// The instances of one of Nomad's own services in a user's namespace: the API takes no `*` here (a server of 1.3 answers it
+    /// with nothing).
+    Service(ServiceName, UserName),
 }
 
-impl Query {
-    /// The capability that a token needs for it.
-    fn needs(&self) -> &'static str {
-        match self {
-            Self::Allocs => "node:read, agent:read, and read-job in each namespace",
-            Self::Namespaces => "read-job in each namespace",
-            Self::Service(..) => "read-job in its namespace",
-        }
-    }
+/// What was found.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Found {
+    Allocs(Vec<Alloc>),
+    Instances(Vec<Instance>),
 }
 
-/// What a watch has to say.
-#[derive(Debug)]
-pub(super) struct Report {
-    pub(super) query: Query,
-    /// The watch's number.
-    pub(super) number: u64,
-    pub(super) outcome: Result<News, SourceError>,
-}
-
-/// An answer.
-#[derive(Debug)]
-pub(super) struct News {
-    pub(super) body: Vec<u8>,
-    /// What the own node gives to interpolation; empty for other questions.
-    pub(super) env: Env,
-}
-
-/// A running watch; it ends when this is dropped.
-#[derive(Debug)]
-pub(super) struct Watch {
-    task: AbortHandle,
-    pub(super) number: u64,
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-impl Watch {
-    pub(super) fn start(
-        query: Query,
-        config: NomadConfig,
-        turns: Arc<Semaphore>,
-        reports: mpsc::Sender<Report>,
-    ) -> Self {
-        static NUMBER: AtomicU64 = AtomicU64::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let asker = Asker { query, number, config, turns, reports, index: Index::default(), node: None };
-        let task = tokio::spawn(async move {
-            let Unheard = asker.ask_for_ever().await;
-        });
-        Self { task: task.abort_handle(), number }
-    }
-}
-
-struct Asker {
+/// A query, asked of an agent.
+pub(super) struct Asker {
     query: Query,
-    number: u64,
     config: NomadConfig,
-    turns: Arc<Semaphore>,
-    reports: mpsc::Sender<Report>,
-    index: Index,
+    turns: Turns,
+    /// The agent's own node, and what it gives to interpolation.
     node: Option<(Arc<str>, Env)>,
 }
 
-impl Asker {
-    async fn ask_for_ever(mut self) -> Unheard {
-        let mut backoff = Backoff::new(FIRST_BACKOFF, LONGEST_BACKOFF);
-        let mut bucket = Bucket::default();
-        let mut paid = Instant::now();
-        loop {
-            let (outcome, pause) = match self.ask().await {
-                Ok(None) => (None, Duration::ZERO),
-                Ok(Some(news)) => {
-                    backoff.reset();
-                    let pause = bucket.pay(paid.elapsed(), news.body.len());
-                    paid = Instant::now();
-                    (Some(Ok(news)), pause)
-                }
-                Err(error) => {
-                    // Whatever answers next may be another agent, with other indexes and another node.
-                    self.index = Index::default();
-                    self.node = None;
-                    (Some(Err(self.explained(error))), backoff.next(fastrand::f64()))
-                }
-            };
-            if let Some(outcome) = outcome {
-                let report = Report { query: self.query.clone(), number: self.number, outcome };
-                if self.reports.send(report).await.is_err() {
-                    return Unheard;
-                }
+impl Question for Asker {
+    type Found = Found;
+
+    async fn ask(&mut self, index: Index, _: Option<&Found>) -> Result<Heard<Found>, SourceError> {
+        let (answer, found) = match self.query.clone() {
+            Query::Allocs => {
+                let (node, env) = self.own_node().await?;
+                // It never waits for a turn: it must find out when the agent hangs.
+                let asked = self.get(&["node", &node, "allocations"], None, index, NODE_WAIT).await;
+                let answer = needs(asked, "node:read, and namespace:read-job for each namespace")?;
+                let allocs = answers::allocs(&answer.body, &env)?;
+                (answer, Found::Allocs(allocs))
             }
-            sleep(pause).await;
-        }
+            Query::Service(name, user) => {
+                let segments = ["service", name.as_str()];
+                let ask = |longest| self.get(&segments, Some(user.as_str()), index, longest);
+                let answer = needs(self.turns.take(WAIT, ask).await, "namespace:read-job")?;
+                let instances = answers::instances(&answer.body)?;
+                (answer, Found::Instances(instances))
+            }
+        };
+        let answered = answer.index.ok_or(SourceError::Lacks(&NOMAD, "an answer without X-Nomad-Index"))?;
+        // A server that has just started may know nothing yet, so its answer counts only if the leader gives it.
+        let counts = answered >= index.value();
+        Ok(Heard { found: counts.then_some(found), index: answered, bytes: answer.body.len() })
     }
 
-    /// Asks once. `None` when the index went back: a server that has just started may know nothing yet, so the answer counts only
-    /// if the leader gives it.
-    async fn ask(&mut self) -> Result<Option<News>, SourceError> {
-        let (node, env) = match (&self.query, &self.node) {
-            (Query::Allocs, Some(known)) => known.clone(),
-            (Query::Allocs, None) => self.node.insert(own_node(&self.config).await?).clone(),
-            _ => ("".into(), Env::default()),
-        };
-        let (segments, longest) = match &self.query {
-            Query::Allocs => (vec!["node", &node, "allocations"], NODE_WAIT),
-            Query::Namespaces => (vec!["namespaces"], WAIT),
-            Query::Service(name, _) => (vec!["service", name.as_str()], WAIT),
-        };
-        let namespace = match &self.query {
-            Query::Service(_, namespace) => Some(&**namespace),
-            _ => None,
-        };
+    fn failed(&mut self, error: &SourceError) -> Option<Duration> {
+        self.node = None;
+        let is_denied = matches!(error, SourceError::Status { status: 403, .. });
+        (is_denied && self.query != Query::Allocs).then(|| pace::wait(DENIED, fastrand::f64()))
+    }
+}
+
+impl Asker {
+    pub(super) fn new(query: Query, config: NomadConfig, turns: Turns) -> Self {
+        Self { query, config, turns, node: None }
+    }
+
+    async fn get(
+        &self,
+        segments: &[&str],
+        namespace: Option<&str>,
+        index: Index,
+        longest: Duration,
+    ) -> Result<Answer, SourceError> {
         let wait = pace::wait(longest, fastrand::f64());
-        let blocking = match self.index.value() {
+        let blocking = match index.value() {
+            // The leader answers.
             0 => String::new(),
             at => format!("stale=&index={at}&wait={}ms", wait.as_millis()),
         };
-        // The semaphore is never closed.
-        let _turn = self.turns.acquire().await;
-        let within = pace::time_out(self.index, wait);
-        let Answer { index, body, .. } = get(&self.config, &segments, namespace, &blocking, within).await?;
-        let answered = index.ok_or(SourceError::Lacks(&NOMAD, "an answer without X-Nomad-Index"))?;
-        let after = self.index.after(answered);
-        let went_back = after == Index::default();
-        self.index = after;
-        Ok((!went_back).then_some(News { body, env }))
+        get(&self.config, segments, namespace, &blocking, pace::time_out(index, wait)).await
     }
 
-    fn explained(&self, error: SourceError) -> SourceError {
-        match error {
-            SourceError::Status { status: 403, line } => SourceError::Status {
-                status: 403,
-                line: format!("{line}: the token needs {}", self.query.needs()),
-            },
-            other => other,
+    async fn own_node(&mut self) -> Result<(Arc<str>, Env), SourceError> {
+        if let Some(known) = &self.node {
+            return Ok(known.clone());
         }
+        let answer = needs(get(&self.config, &["agent", "self"], None, "", AT_ONCE).await, "agent:read")?;
+        let id = answers::node_id(&answer.body)?
+            .ok_or(SourceError::Lacks(&NOMAD, "an agent that is no client, or not yet"))?;
+        let answer = needs(get(&self.config, &["node", &id], None, "", AT_ONCE).await, "node:read")?;
+        Ok(self.node.insert((id, answers::node_env(&answer.body)?)).clone())
     }
+}
+
+/// Names what a token lacks that was refused.
+fn needs(answer: Result<Answer, SourceError>, capability: &str) -> Result<Answer, SourceError> {
+    answer.map_err(|error| match error {
+        SourceError::Status { status: 403, line } => {
+            SourceError::Status { status: 403, line: format!("{line}: NOMAD_TOKEN needs {capability}") }
+        }
+        other => other,
+    })
 }
 
 /// One GET to Nomad.
@@ -217,13 +158,4 @@ fn encode(byte: u8) -> String {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
         other => format!("%{other:02X}"),
     }
-}
-
-/// The id of the agent's own node, and what it gives to interpolation.
-async fn own_node(config: &NomadConfig) -> Result<(Arc<str>, Env), SourceError> {
-    let answer = get(config, &["agent", "self"], None, "", AT_ONCE).await?;
-    let id = answers::node_id(&answer.body)?
-        .ok_or(SourceError::Lacks(&NOMAD, "an agent that is no client, or not yet"))?;
-    let answer = get(config, &["node", &id], None, "", AT_ONCE).await?;
-    Ok((id, answers::node_env(&answer.body)?))
 }

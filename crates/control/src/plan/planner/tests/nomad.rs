@@ -192,6 +192,29 @@ fn what_no_allocation_registered_is_nobodys_and_open() {
 }
 
 #[test]
+fn a_service_is_looked_for_in_the_namespaces_that_may_be_meant() {
+    let mut planner = planner();
+    let mut wanted = |allocs: Vec<Alloc>| {
+        planner.observe(Observation::Allocs(allocs.into_iter().map(Arc::new).collect()));
+        let is_told = planner.plan(Instant::now()).wanted_changed;
+        let wanted = planner.wanted_by_user().into_iter().map(|(name, users)| {
+            format!("{name} {}", users.iter().map(|user| user.as_str()).collect::<Vec<_>>().join(","))
+        });
+        (is_told, wanted.collect::<Vec<_>>())
+    };
+    let [first, second] = ALLOCS;
+    let own = || alloc(first, "alice", AllocNetwork::Host, &["web,bob/pg"]);
+    let expected = |all: &[&str]| all.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+    assert_eq!(wanted(vec![own()]), (true, expected(&["pg bob", "web alice"])));
+    let others = alloc(second, "bob", AllocNetwork::Host, &["web"]);
+    let both = expected(&["pg bob", "web alice,bob"]);
+    assert_eq!(wanted(vec![own(), others.clone()]), (true, both.clone()), "the name was wanted before");
+    assert_eq!(wanted(vec![own(), others]), (false, both));
+    assert_eq!(wanted(vec![own()]), (true, expected(&["pg bob", "web alice"])));
+    assert_eq!(wanted(vec![]), (true, vec![]));
+}
+
+#[test]
 fn nomad_is_asked_of_the_allocations_elsewhere_and_of_no_others() {
     let (mut planner, _) = with_instance_elsewhere("", 24_011);
     let mut wanted = |instances| {
