@@ -1,9 +1,11 @@
 //! Whether a Nomad token can read what control reads. Nomad does not refuse a listing of allocations to a token that
 //! sees only some namespaces: it leaves the others out. So the policies are read.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
-use super::http::Server;
+use super::http::{Failure, Server};
 use crate::doctor::facts::Acl;
 
 const NODE: &str = r#"node { policy = "read" }"#;
@@ -18,14 +20,28 @@ pub(super) async fn ask(server: &Server) -> Acl {
     if token["Type"] == "management" {
         return Acl::Management;
     }
-    let mut rules = Vec::new();
-    for policy in token["Policies"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-        match server.get(&format!("/v1/acl/policy/{policy}")).await {
-            Ok(policy) => rules.push(policy["Rules"].as_str().unwrap_or_default().to_owned()),
-            Err(error) => return Acl::Unknown(error.into()),
-        }
+    match rules(server, &token).await {
+        Ok(rules) => Acl::Lacks(lacks(&rules)),
+        Err(error) => Acl::Unknown(error.into()),
     }
-    Acl::Lacks(lacks(&rules))
+}
+
+/// What the token's policies say: its own, and since Nomad 1.4 those of its roles.
+async fn rules(server: &Server, token: &Value) -> Result<Vec<String>, Failure> {
+    let list = |value: &Value, of: fn(&Value) -> &Value| -> Vec<String> {
+        value.as_array().into_iter().flatten().filter_map(|one| of(one).as_str()).map(str::to_owned).collect()
+    };
+    let mut names: BTreeSet<String> = list(&token["Policies"], |name| name).into_iter().collect();
+    for role in list(&token["Roles"], |role| &role["ID"]) {
+        let role = server.get(&format!("/v1/acl/role/{role}")).await?;
+        names.extend(list(&role["Policies"], |policy| &policy["Name"]));
+    }
+    let mut rules = Vec::new();
+    for name in names {
+        let policy = server.get(&format!("/v1/acl/policy/{name}")).await?;
+        rules.push(policy["Rules"].as_str().unwrap_or_default().to_owned());
+    }
+    Ok(rules)
 }
 
 /// What no policy grants.
@@ -68,6 +84,13 @@ fn blocks<'a>(text: &'a str, name: &'a str) -> impl Iterator<Item = String> + 'a
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        io::{BufRead as _, BufReader, Write as _},
+        net::TcpListener,
+    };
+
+    use serde_json::json;
+
     use super::*;
 
     fn lacking(rules: &[&str]) -> Vec<&'static str> {
@@ -88,6 +111,38 @@ mod tests {
         assert!(lacking(&[r#"namespace "*" { capabilities = ["list-jobs"] }"#]).contains(&NAMESPACES));
         assert!(!lacking(&[r#"namespace "*" { policy = "read" }"#]).contains(&NAMESPACES));
         assert!(lacking(&[r#"node { policy = "deny" }"#]).contains(&NODE));
+    }
+
+    /// Answers as Nomad 1.4 and later do for a token that has its policy by a role alone.
+    fn serve(listener: TcpListener) {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut request = String::new();
+            BufReader::new(&stream).read_line(&mut request).unwrap();
+            let policy = json!({ "Rules": include_str!("../../../../../deploy/nomad/policy.hcl") });
+            let answer = match request.split(' ').nth(1).unwrap() {
+                "/v1/acl/token/self" => {
+                    json!({ "Type": "client", "Policies": null, "Roles": [{ "ID": "77c5", "Name": "reader" }] })
+                }
+                "/v1/acl/role/77c5" => json!({ "ID": "77c5", "Policies": [{ "Name": "steppe-control" }] }),
+                "/v1/acl/policy/steppe-control" => policy,
+                other => panic!("{other}"),
+            };
+            let body = answer.to_string();
+            let head =
+                format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+            stream.write_all((head + &body).as_bytes()).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_policy_that_comes_by_a_role_counts() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        std::thread::spawn(move || serve(listener));
+        let server = Server::nomad(&address, |_| None).unwrap();
+        let acl = ask(&server).await;
+        assert!(matches!(&acl, Acl::Lacks(lacks) if lacks.is_empty()), "{acl:?}");
     }
 
     #[test]
