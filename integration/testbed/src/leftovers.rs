@@ -7,12 +7,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 const CGROUPS: &str = "/sys/fs/cgroup";
 const PREFIX: &str = "steppe-test-";
+/// Nomad's cgroups, in every hierarchy; it takes no other name for them.
+const NOMADS: &str = "nomad";
 
 /// A cluster's unique name and its directory; dropping it removes both from the machine, unless kept.
 #[derive(Debug)]
 pub(crate) struct Leftovers {
     pub(crate) id: String,
     pub(crate) directory: PathBuf,
+    /// Whether this machine has a Nomad of its own, whose cgroups are left alone.
+    has_nomad: bool,
 }
 
 impl Leftovers {
@@ -23,7 +27,7 @@ impl Leftovers {
         let id = format!("{PREFIX}{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let directory = clusters().join(&id);
         create_dir_all(&directory).unwrap_or_else(|e| panic!("{}: {e}", directory.display()));
-        Self { id, directory }
+        Self { id, directory, has_nomad: !nomads().is_empty() }
     }
 
     /// While this file exists, nothing is removed.
@@ -36,8 +40,17 @@ impl Drop for Leftovers {
     fn drop(&mut self) {
         if !self.keep().exists() {
             remove(&self.id);
+            if !self.has_nomad {
+                nomads().iter().for_each(|cgroup| remove_cgroup(cgroup));
+            }
         }
     }
+}
+
+fn nomads() -> Vec<PathBuf> {
+    let hierarchies = read_dir(CGROUPS).into_iter().flatten().flatten();
+    let all = hierarchies.map(|entry| entry.path().join(NOMADS)).chain([Path::new(CGROUPS).join(NOMADS)]);
+    all.filter(|path| path.is_dir()).collect()
 }
 
 /// The cgroups of this machine that belong to the testbed: every hierarchy's, or the unified one's.
