@@ -17,8 +17,14 @@ const OWN_ADDRESS: &str = "it is registered with an address that only its own no
 const STRANGER: &str =
     "it is registered with a container's address, which means somebody else on this host: publish its port";
 const NOT_HERE: &str = "no container of this host has its address";
-const ENDED: &str = "its allocation has ended";
-const STOPPING: &str = "its allocation is being stopped: it gets no new connections";
+const HOSTS_OWN: &str = "its job names an address that only the host itself can dial, and has no such port: register one of the allocation's ports";
+/// A namespace of Nomad that is no user.
+pub const NO_USER: &str =
+    "its namespace has a name that no user can have: 1 to 63 letters, digits, `-` or `_`";
+/// Its allocation is dead.
+pub const ENDED: &str = "its allocation has ended";
+/// Its allocation is about to be.
+pub const STOPPING: &str = "its allocation is being stopped: it gets no new connections";
 const UNKNOWN: &str =
     "nomad does not know its allocation: it has ended, or NOMAD_TOKEN may not read its namespace";
 /// Whose an instance is has been asked.
@@ -69,7 +75,12 @@ pub fn locate(instance: &Instance, local: &Local<'_>) -> Found {
         Whereabouts::Here(alloc) | Whereabouts::Elsewhere(alloc) if alloc.life == Life::Stopping => {
             Found::nowhere(STOPPING)
         }
-        Whereabouts::Here(_) => here(address, instance, local),
+        Whereabouts::Here(alloc) => match here(address, instance, local) {
+            Found { address: Ok(dialled), workload: None, .. } if is_hosts_own(dialled, alloc) => {
+                Found::nowhere(HOSTS_OWN)
+            }
+            found => found,
+        },
         Whereabouts::Elsewhere(alloc) => on_its_node(address, instance, alloc, local),
         // Nomad says the same of one whose namespace the token may not read, and then it is somebody's.
         Whereabouts::Unknown => Found::nowhere(UNKNOWN),
@@ -88,6 +99,14 @@ fn here(address: SocketAddrV4, instance: &Instance, local: &Local<'_>) -> Found 
         None if local.is_bridged(*address.ip()) => Found::nowhere(NOT_HERE),
         None => Found::at(address),
     }
+}
+
+/// The proxy connects from the host's own network, and the author of a job chooses what it registers: that must not lead to what
+/// the host serves to itself alone.
+fn is_hosts_own(address: SocketAddrV4, alloc: &Alloc) -> bool {
+    let ip = *address.ip();
+    let is_given = alloc.ports.iter().any(|port| (port.host_ip, port.host_port) == (ip, address.port()));
+    (ip.is_loopback() || ip.is_unspecified() || ip.is_link_local()) && !is_given
 }
 
 fn elsewhere(address: SocketAddrV4, local: &Local<'_>) -> Found {

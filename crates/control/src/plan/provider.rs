@@ -8,12 +8,12 @@ use super::{
     Ignored,
     allocate::Cidr,
     allocs::Whereabouts,
-    dial::{AWAITED, NO_IPV4, NO_PORT, locate, registered_address},
+    dial::{AWAITED, ENDED, NO_IPV4, NO_PORT, NO_USER, STOPPING, locate, registered_address},
     locate::Local,
     settings::{Settings, Written},
-    workload::{Offer, Workload, registered_alloc},
+    workload::{Offer, Workload, alloc_of, registered_alloc},
 };
-use crate::observe::{Alloc, Health, Instance, SourceName};
+use crate::observe::{Alloc, Health, Instance, Life, SourceName};
 
 /// An instance of a service, understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,20 +65,21 @@ impl Provider {
     #[must_use]
     pub fn offered(
         workload: &Workload,
-        node: &Arc<str>,
+        local: &Local<'_>,
         ignored: &mut Vec<Ignored>,
     ) -> Option<(ServiceName, Self)> {
         let Offer { name, port } = workload.offer.clone()?;
         let container = &workload.container;
-        let address = match container.attachments.first() {
-            Some(attachment) => Ok(SocketAddrV4::new(attachment.ip, port)),
-            None => Err("its container has no address on a bridge of this host"),
+        let address = match (unfit(workload, local), container.attachments.first()) {
+            (Some(why), _) => Err(why),
+            (None, Some(attachment)) => Ok(SocketAddrV4::new(attachment.ip, port)),
+            (None, None) => Err("its container has no address on a bridge of this host"),
         };
         let provider = Self {
             id: container.name.clone(),
             source: SourceName::Docker,
             owner: workload.user.clone(),
-            node: node.clone(),
+            node: local.node.clone(),
             address,
             container_port: Some(port),
             tags: Vec::new(),
@@ -112,14 +113,16 @@ impl Provider {
             _ => None,
         };
         let namespace = alloc.map(|alloc| &alloc.namespace).or(instance.namespace.as_ref());
-        let owner = namespace.and_then(|namespace| match namespace.parse::<UserName>() {
-            Ok(user) => Some(user),
-            Err(error) => {
+        let (owner, address) = match namespace.map(|namespace| (namespace, namespace.parse::<UserName>())) {
+            None => (None, found.address),
+            Some((_, Ok(user))) => (Some(user), found.address),
+            // As nobody's it would be open to everybody.
+            Some((namespace, Err(error))) => {
                 let origin = format!("{catalogue} service {}", instance.id);
                 ignored.push(Ignored::new(&origin, namespace, error.to_string()));
-                None
+                (None, Err(NO_USER))
             }
-        });
+        };
         let settings = Written {
             origin: &format!("tag of {catalogue} service {}", instance.id),
             tags: &instance.tags,
@@ -133,7 +136,7 @@ impl Provider {
             source: instance.source,
             owner,
             node: alloc.map_or(&instance.node, |alloc| &alloc.node).clone(),
-            address: found.address,
+            address,
             container_port: found.container_port,
             tags: instance.tags.clone(),
             settings: Settings::read(settings, instance.weight, ignored),
@@ -141,6 +144,17 @@ impl Provider {
             workload,
             group: group.unwrap_or_else(|| format!("{} {}", instance.node, instance.id).into()),
         }
+    }
+}
+
+/// Why what a container of Nomad's offers is not dialled, as for what its job registers.
+fn unfit(workload: &Workload, local: &Local<'_>) -> Option<&'static str> {
+    let id = alloc_of(&workload.container).filter(|_| local.allocs.are_listed())?;
+    match local.allocs.own(id).map(|alloc| alloc.life) {
+        None => Some(AWAITED),
+        Some(Life::Stopping) => Some(STOPPING),
+        Some(Life::Dead) => Some(ENDED),
+        Some(_) => workload.user.is_none().then_some(NO_USER),
     }
 }
 

@@ -127,6 +127,7 @@ impl Planner {
         if !self.allocs.are_listed() {
             // From now on it counts what Nomad says of them.
             self.dirty_names.extend(self.allocs.all_names());
+            self.dirty_names.extend(self.offers.keys().cloned());
         }
         self.are_allocs_dirty = true;
         for id in self.allocs.list(allocs) {

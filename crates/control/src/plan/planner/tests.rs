@@ -10,6 +10,7 @@ use crate::{
     },
 };
 
+mod claims;
 mod nomad;
 mod places;
 mod properties;

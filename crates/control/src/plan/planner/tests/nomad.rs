@@ -37,15 +37,15 @@ pub(super) fn bridged(n: u8) -> AllocNetwork {
     AllocNetwork::Bridge { address: Some([172, 17, 0, n].into()), ports_known: u64::MAX }
 }
 
-fn of_alloc(n: u8, alloc: &str, labels: &[(&str, &str)]) -> Container {
+pub(super) fn of_alloc(n: u8, alloc: &str, labels: &[(&str, &str)]) -> Container {
     container(n, &[&[(ALLOC_LABEL, alloc)], labels].concat())
 }
 
-fn registration(alloc: &str) -> String {
+pub(super) fn registration(alloc: &str) -> String {
     format!("_nomad-task-{alloc}-group-g-web-http")
 }
 
-fn listed(alloc: Alloc) -> Observation {
+pub(super) fn listed(alloc: Alloc) -> Observation {
     Observation::Allocs(vec![Arc::new(alloc)])
 }
 
