@@ -202,6 +202,10 @@ impl Core {
         if !self.sources.all_listed() || !self.planner.knows_ports() {
             return;
         }
+        // Nor without its rules: a listener that one of them leads to could be taken away.
+        if !self.inventories.contains(&AgentName::NetfilterAgent) {
+            return;
+        }
         let listed = *self.listed.get_or_insert(now);
         let mut catalogues = vec![SourceName::Consul, SourceName::Nomad];
         catalogues.retain(|source| self.sources.has(*source));

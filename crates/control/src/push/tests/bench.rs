@@ -77,7 +77,6 @@ impl Bench {
     pub(super) fn restart_control(&mut self) {
         AgentName::ALL.into_iter().for_each(|agent| self.agent(agent).connected = false);
         self.push = Push::new(true, self.now);
-        self.push.open();
         self.knows_rules = false;
     }
 
@@ -102,6 +101,10 @@ impl Bench {
             self.knows_rules = true;
         }
         self.push.connected(agent, inventory, now);
+        // As the core does it: not before the rules are known.
+        if self.knows_rules {
+            self.push.open();
+        }
         if draining {
             self.push.draining(agent);
         }
