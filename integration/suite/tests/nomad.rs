@@ -11,7 +11,7 @@ use std::{net::SocketAddr, time::Duration};
 use serde_json::Value;
 use steppe_testbed::{Container, Host, eventually};
 
-use crate::common::reach::vip_of;
+use crate::common::{SOON, reach::vip_of};
 
 /// Nomad plans, starts and registers within a second or two; a busy machine takes longer.
 const PLACED: Duration = Duration::from_secs(90);
@@ -40,6 +40,14 @@ fn running(host: &Host, job: &str) -> Value {
 #[track_caller]
 fn container(host: &Host, job: &str, alloc: &Value) -> Container {
     host.docker.container(&format!("{job}-{}", text(&alloc["ID"])))
+}
+
+/// Waits until a job's only task, which is a server, listens: Consul lists it before, and who is sent there then is refused, and
+/// passes it over for a while.
+#[track_caller]
+fn serving(host: &Host, job: &str) {
+    let container = container(host, job, &running(host, job));
+    container.lines().until(SOON, "it listens", |line| line.starts_with("listening ").then_some(()));
 }
 
 /// The address of a service of namespace `default`, which a job asks for.

@@ -6,7 +6,7 @@ use steppe_testbed::{Cluster, Outcome, eventually};
 use super::{
     container,
     jobs::{Job, PORT, web_service},
-    not_run, running, text, version, web,
+    not_run, running, serving, text, version, web,
 };
 use crate::common::{SOON, reach::reaches};
 
@@ -29,6 +29,7 @@ fn a_jobs_grant_is_there_before_its_first_packet() {
         probe: &["serve", "--port", "80", "--name", "web"],
     };
     a.nomad.run(&provider.hcl());
+    serving(a, "web");
     // One that waits, so that the address is known.
     let first = Job { name: "first", host: "a", task: ASKS_FOR_WEB, probe: &["wait"], ..Job::default() };
     a.nomad.run(&first.hcl());
@@ -86,6 +87,7 @@ fn an_allocation_in_bridge_mode_is_granted_for_all_its_tasks() {
         ..Job::default()
     };
     a.nomad.run(&provider.hcl());
+    serving(a, "web");
     let group =
         "network {\n  mode = \"bridge\"\n}\nservice {\n  name = \"api\"\n  tags = [\"connect_to=web:80\"]\n}";
     a.nomad.run(&Job { name: "api", host: "a", group, probe: &["wait"], ..Job::default() }.hcl());
@@ -160,7 +162,7 @@ fn a_program_without_a_container_is_granted_in_bridge_mode() {
     let probe = ["serve", "--port", "80", "--name", "web"];
     let config = "ports = [\"http\"]";
     a.nomad.run(&Job { name: "web", host: "a", group: PORT, task: &service, config, probe: &probe }.hcl());
-    running(a, "web");
+    serving(a, "web");
     // Its address is known as soon as somebody asks.
     a.nomad
         .run(&Job { name: "first", host: "a", task: ASKS_FOR_WEB, probe: &["wait"], ..Job::default() }.hcl());
