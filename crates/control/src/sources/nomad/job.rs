@@ -186,9 +186,12 @@ impl Reader<'_> {
         let port = env.replace(&service.port_label).filter(|label| !label.is_empty());
         let mut settings = BTreeMap::new();
         for (key, value) in metas.iter().copied().flatten() {
-            if let Some((key, value)) = key.strip_prefix(OURS).zip(env.replace(value)) {
-                settings.insert(key.to_owned(), value);
-            }
+            let Some(key) = key.strip_prefix(OURS).filter(|key| *key != CONNECT_TO) else { continue };
+            match env.replace(value) {
+                Some(value) => settings.insert(key.to_owned(), value),
+                // The outer level's, which it was to take the place of, may allow more than was meant.
+                None => settings.remove(key),
+            };
         }
         services.push(AllocService {
             name: name.into(),
@@ -199,7 +202,8 @@ impl Reader<'_> {
 }
 
 fn ask(asks: &mut Vec<Ask>, env: &Env, meta: &Meta, origin: &str) {
-    if let Some(text) = meta.get(CONNECT_TO).and_then(|text| env.replace(text)) {
+    let ours = meta.iter().filter(|(key, _)| key.strip_prefix(OURS).unwrap_or(key) == CONNECT_TO);
+    for text in ours.filter_map(|(_, text)| env.replace(text)) {
         asks.push(Ask { origin: origin.into(), text: text.into() });
     }
 }

@@ -86,6 +86,18 @@ fn what_nomad_wants_to_stop_stops_until_it_is_dead() {
 }
 
 #[test]
+fn a_setting_that_cannot_be_told_is_not_the_outer_levels() {
+    let running = std::str::from_utf8(RUNNING[2]).unwrap();
+    // The task's first: the job's is put in beside its weight.
+    let stricter = running.replace(r#""steppe.allow": "*""#, r#""steppe.allow": "${NOMAD_UNKNOWN}""#);
+    let stricter =
+        stricter.replace(r#""steppe.weight": "2""#, r#""steppe.weight": "2", "steppe.allow": "*""#);
+    let allocs = read(stricter.as_bytes());
+    let allow = |group| of_group(&allocs, group).services[0].settings.get("allow").cloned();
+    assert_eq!((allow("web").as_deref(), allow("shared")), (Some("*"), None));
+}
+
+#[test]
 fn an_empty_answer_is_none_and_nonsense_an_error() {
     assert!(read(b"null").is_empty());
     assert!(allocs(b"{}", &Env::default()).is_err());
