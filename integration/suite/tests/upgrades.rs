@@ -41,6 +41,22 @@ fn go_on(places: &Places<'_>, duration: Duration) {
     }
 }
 
+/// Some time after the proxy has gone another is started, and the load goes on until there is enough of it. What was begun
+/// meanwhile goes on past the hand-back, and strangers are refused all the while.
+fn the_next_one_takes_over(places: &Places<'_>) {
+    let proxy = &places.host.suite.proxy;
+    let mut across = places.hold_all();
+    go_on(places, AWAY);
+    Places::say("the next one starts");
+    proxy.start();
+    places.host.suite.wait_socket(proxy);
+    places.wait_proxied();
+    Places::say("it has its connections back");
+    places.wait_each(CONNECTIONS);
+    across.iter_mut().for_each(|held| held.assert_open());
+    places.assert_strangers_refused();
+}
+
 #[test]
 fn a_proxy_that_is_replaced_loses_no_connection() {
     let cluster = Cluster::hosts(2).start();
@@ -59,16 +75,7 @@ fn a_proxy_that_is_replaced_loses_no_connection() {
     });
     assert!(drained.success(), "{drained}");
     Places::say("it has ended");
-    let mut across = places.hold_all();
-    go_on(&places, AWAY);
-    Places::say("the next one starts");
-    proxy.start();
-    places.host.suite.wait_socket(proxy);
-    places.wait_proxied();
-    Places::say("it has its connections back");
-    places.wait_each(CONNECTIONS);
-    across.iter_mut().for_each(|held| held.assert_open());
-    places.assert_strangers_refused();
+    the_next_one_takes_over(&places);
     assert_nothing_lost(&places.finish());
     cluster.assert_no_leak();
 }
@@ -88,16 +95,7 @@ fn a_proxy_that_is_killed_is_missed_for_one_retransmission_with_ten_thousand_gra
     proxy.kill();
     let killed_ns = now_ns();
     places.wait_more(1000);
-    let mut across = places.hold_all();
-    go_on(&places, AWAY);
-    Places::say("the next one starts");
-    proxy.start();
-    places.host.suite.wait_socket(proxy);
-    places.wait_proxied();
-    Places::say("it has its connections back");
-    places.wait_each(CONNECTIONS);
-    across.iter_mut().for_each(|held| held.assert_open());
-    places.assert_strangers_refused();
+    the_next_one_takes_over(&places);
     let tallies = places.finish();
     for tally in &tallies {
         println!("{tally}");
