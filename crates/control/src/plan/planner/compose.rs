@@ -257,7 +257,12 @@ impl Planner {
             // Who wants to be told who called can't be reached past the proxy.
             endpoints: if proxy_protocol { Vec::new() } else { endpoints.to_vec() },
         };
+        let never_by_proxy = path(providers) == Path::Kernel;
         for (port, planned) in ports {
+            // A service that shall go by the proxy, and for which no listener is left, goes nowhere.
+            if planned.listener.is_none() && !never_by_proxy {
+                continue;
+            }
             let past_the_proxy = planned.routing.routes.iter().filter_map(|route| {
                 let exact = VirtualPort::new(port.protocol, route.port);
                 let is_own = ports.contains_key(&exact) || route.endpoints.is_empty() || proxy_protocol;

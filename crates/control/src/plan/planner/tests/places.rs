@@ -109,6 +109,34 @@ fn a_listing_that_says_nothing_new_still_proves_a_port() {
 }
 
 #[test]
+fn a_service_that_goes_by_the_proxy_and_for_which_no_listener_is_left_goes_nowhere() {
+    let services = "247.0.0.0/8".parse().unwrap();
+    let mut planner =
+        Planner::new(NODE.into(), Allocator::new(services, [169, 254, 77, 54].into(), 10_000..=10_000));
+    planner.observe_port(PortChange::Listed((1..5).map(port).collect()));
+    let world = settle(
+        &mut planner,
+        vec![Observation::Containers(vec![
+            container(1, &[("steppe.connect_to", "web:80,late:80,free")]),
+            container(2, &[("steppe.service", "web:8080")]),
+            container(3, &[("steppe.service", "late:8080")]),
+            container(4, &[("steppe.service", "free:8080"), ("steppe.path", "kernel")]),
+        ])],
+    );
+    let rules = world.0.values().filter_map(|planned| match &*planned.resource {
+        Resource::ServicePort(rule) => Some((rule.service.name.to_string(), rule.listener.is_some())),
+        _ => None,
+    });
+    let mut rules: Vec<_> = rules.collect();
+    rules.sort();
+    // `free` has a rule for the port in the container and one for every other.
+    let free = || ("free".to_owned(), false);
+    let led = rules.iter().filter(|(_, led)| *led).count();
+    assert_eq!((led, rules.len()), (1, 3), "{rules:?}");
+    assert_eq!(rules[..2], [free(), free()]);
+}
+
+#[test]
 fn choices_that_agents_have_in_force_are_kept_and_those_nobody_needs_are_not() {
     let mut fresh = planner();
     let asks = || Observation::Containers(vec![consumer(), container(2, &[("steppe.service", "web:8080")])]);
