@@ -18,4 +18,5 @@ pub mod push;
 pub mod service;
 pub mod source_health;
 pub mod sources;
+mod tag;
 mod view;

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use steppe_model::{Mac, ServiceName};
+use steppe_model::ServiceName;
 
 use super::workload::{ALLOC_LABEL, registered_alloc};
 use crate::{
@@ -156,7 +156,7 @@ pub fn as_container(alloc: &Alloc) -> Option<Container> {
         bridge: NOMAD_BRIDGE.into(),
         ip,
         prefix_len: NOMAD_PREFIX,
-        mac: None::<Mac>,
+        mac: None,
     };
     let published = alloc.ports.iter().map(|port| PublishedPort {
         protocol: steppe_model::Protocol::Tcp,

@@ -5,15 +5,16 @@ use std::{collections::BTreeSet, sync::Arc};
 use steppe_model::{GrantSpec, Malformed, ServiceName, UserName, parse_connect_to};
 
 use super::{Ignored, settings::unknown_label};
-use crate::observe::{Alloc, AllocNetwork, Container, Instance};
+use crate::{
+    observe::{Alloc, AllocNetwork, Container, Instance},
+    tag::connect_to,
+};
 
 const CONNECT_TO_LABEL: &str = "steppe.connect_to";
 const SERVICE_LABEL: &str = "steppe.service";
 const USER_LABEL: &str = "steppe.user";
 /// Set by Nomad's docker driver on the containers of an allocation.
 pub(super) const ALLOC_LABEL: &str = "com.hashicorp.nomad.alloc_id";
-const CONNECT_TO_TAG: &str = "connect_to=";
-const OURS: &str = "steppe.";
 /// Nomad's ids of task services begin so, and the allocation's id follows.
 const NOMAD_TASK: &str = "_nomad-task-";
 /// The length of a UUID as text (RFC 9562 §4).
@@ -183,11 +184,7 @@ fn parse_offer(text: &str) -> Result<Offer, String> {
 
 /// The values of a registration's `connect_to` tags.
 pub fn connect_to_tags(registration: &Instance) -> impl Iterator<Item = &str> {
-    // All other tags of ours begin with `steppe.`: who writes this one so as well means the same.
-    registration.tags.iter().filter_map(|tag| {
-        let tag = tag.trim();
-        tag.strip_prefix(OURS).unwrap_or(tag).strip_prefix(CONNECT_TO_TAG)
-    })
+    registration.tags.iter().filter_map(|tag| connect_to(tag))
 }
 
 /// The Nomad allocation that a container belongs to.

@@ -198,10 +198,11 @@ impl Planner {
         for port in old.iter().flat_map(|old| old.ports.keys()).filter(|port| !dialled.contains(port)) {
             self.allocator.release_listener(&listener_key(*port));
         }
+        let by_proxy = !providers.is_empty() && path(providers) == Path::Proxy;
         let plan = dialled.into_iter().map(|port| {
             let mut routing = route(providers, port);
             let mut listener = None;
-            if !providers.is_empty() && is_carried(port) && path(providers) == Path::Proxy {
+            if by_proxy && is_carried(port) {
                 match self.allocator.listener(&listener_key(port)) {
                     Ok(address) => listener = Some(address),
                     Err(error) => routing.problem = Some(error.to_string()),

@@ -124,13 +124,15 @@ impl Planner {
     }
 
     fn list_allocs(&mut self, allocs: Vec<Arc<Alloc>>) {
-        if !self.allocs.are_listed() {
+        let is_first = !self.allocs.are_listed();
+        if is_first {
             // From now on it counts what Nomad says of them.
             self.dirty_names.extend(self.allocs.all_names());
             self.dirty_names.extend(self.offers.keys().cloned());
         }
-        self.are_allocs_dirty = true;
-        for id in self.allocs.list(allocs) {
+        let changed = self.allocs.list(allocs);
+        self.are_allocs_dirty |= is_first || !changed.is_empty();
+        for id in changed {
             self.dirty_workloads.extend(self.index.of_alloc(&id).cloned());
             self.dirty_names.extend(self.allocs.names(&id).cloned());
             match self.allocs.own(&id).and_then(|alloc| as_container(alloc)) {
@@ -221,8 +223,9 @@ impl Planner {
         self.names_by_address.remove(&name, known.values().flatten(), &self.node);
         change(&mut known);
         self.names_by_address.add(&name, known.values().flatten(), &self.node);
-        self.allocs.replace(&name, &before, &allocs_of(&known));
-        self.are_allocs_dirty = true;
+        let after = allocs_of(&known);
+        self.allocs.replace(&name, &before, &after);
+        self.are_allocs_dirty |= before != after;
         if !known.is_empty() {
             self.instances.insert(name.clone(), known);
         }

@@ -9,7 +9,10 @@ use super::{
     answers::{PROTOCOL, null_is_empty},
     interpolate::Env,
 };
-use crate::observe::{AllocNetwork, AllocService, Ask};
+use crate::{
+    observe::{AllocNetwork, AllocService, Ask},
+    tag::connect_to,
+};
 
 const CONNECT_TO: &str = "connect_to";
 const OURS: &str = "steppe.";
@@ -175,12 +178,8 @@ impl Reader<'_> {
         // As Nomad registers it.
         let tags =
             if self.canary && !service.canary_tags.is_empty() { &service.canary_tags } else { &service.tags };
-        for tag in tags {
-            let tag = tag.trim();
-            let text = tag.strip_prefix(OURS).unwrap_or(tag).strip_prefix(CONNECT_TO);
-            if let Some(text) = text.and_then(|text| env.replace(text.strip_prefix('=')?)) {
-                asks.push(Ask { origin: origin.as_str().into(), text: text.into() });
-            }
+        for text in tags.iter().filter_map(|tag| env.replace(connect_to(tag)?)) {
+            asks.push(Ask { origin: origin.as_str().into(), text: text.into() });
         }
         let Some(name) = named.replace(name) else { return };
         let port = env.replace(&service.port_label).filter(|label| !label.is_empty());
