@@ -220,14 +220,14 @@ impl Follower {
                 let SourceError::Status { status: 403, .. } = error else { return Ok(()) };
                 // Nothing is to be seen there: whoever names such a namespace must not hold up the others.
                 watched.instances.get_or_insert_default();
-                return self.tell_services().await;
+                return self.tell_service_of(&query).await;
             }
             Outcome::Changed(found) => Some(found),
             Outcome::Same => None,
         };
         if let Some(Found::Instances(instances)) = found {
             watched.instances = Some(instances);
-            return self.tell_services().await;
+            return self.tell_service_of(&query).await;
         }
         if query == Query::Allocs && was_failing && !self.native {
             // Another agent may answer now, and a newer one.
@@ -259,23 +259,36 @@ impl Follower {
         Ok(())
     }
 
-    /// Tells the services of which every namespace has answered. The allocations come first.
+    /// Tells every wanted service that can be told.
     async fn tell_services(&mut self) -> Result<(), Unheard> {
-        if self.told_allocs.is_none() {
-            return Ok(());
+        let wanted: Vec<_> = self.wanted.borrow().keys().cloned().collect();
+        self.told_services.retain(|name, _| wanted.binary_search(name).is_ok());
+        for name in wanted {
+            self.tell_service(&name).await?;
         }
-        let wanted = self.wanted.borrow().clone();
-        self.told_services.retain(|name, _| wanted.contains_key(name));
-        for (name, users) in wanted {
-            let of_user = |user| self.watches.get(&Query::Service(name.clone(), user))?.instances.as_ref();
-            let all: Option<Vec<_>> =
-                if self.native { users.into_iter().map(of_user).collect() } else { Some(Vec::new()) };
-            let Some(all) = all else { continue };
-            let now: Vec<_> = all.into_iter().flatten().cloned().collect();
-            if self.told_services.get(&name) != Some(&now) {
-                self.sink.send(Observation::Instances(SourceName::Nomad, name.clone(), now.clone())).await?;
-                self.told_services.insert(name, now);
-            }
+        Ok(())
+    }
+
+    /// Tells the service that a query is about.
+    async fn tell_service_of(&mut self, query: &Query) -> Result<(), Unheard> {
+        match query {
+            Query::Service(name, _) => self.tell_service(name).await,
+            Query::Allocs => Ok(()),
+        }
+    }
+
+    /// Tells a wanted service if every namespace has answered and it has changed. The allocations come first.
+    async fn tell_service(&mut self, name: &ServiceName) -> Result<(), Unheard> {
+        let users = self.wanted.borrow().get(name).cloned();
+        let Some(users) = users.filter(|_| self.told_allocs.is_some()) else { return Ok(()) };
+        let of_user = |user| self.watches.get(&Query::Service(name.clone(), user))?.instances.as_ref();
+        let all: Option<Vec<_>> =
+            if self.native { users.into_iter().map(of_user).collect() } else { Some(Vec::new()) };
+        let Some(all) = all else { return Ok(()) };
+        let now: Vec<_> = all.into_iter().flatten().cloned().collect();
+        if self.told_services.get(name) != Some(&now) {
+            self.sink.send(Observation::Instances(SourceName::Nomad, name.clone(), now.clone())).await?;
+            self.told_services.insert(name.clone(), now);
         }
         Ok(())
     }
