@@ -4,7 +4,7 @@ use std::{env, fs, path::PathBuf};
 
 use prost::Message as _;
 
-const FILES: [&str; 5] = ["desired", "sync", "proxy", "netfilter", "control"];
+const FILES: [&str; 6] = ["desired", "sync", "proxy", "netfilter", "dns", "control"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("../../proto");

@@ -60,12 +60,16 @@ pub(crate) fn port(field: &str, value: u32) -> Result<u16, FieldError> {
     }
 }
 
-pub(crate) fn virtual_port(protocol: i32, number: u32) -> Result<VirtualPort, FieldError> {
-    let protocol = match v1::Protocol::try_from(protocol) {
-        Ok(v1::Protocol::Tcp) => Protocol::Tcp,
-        Ok(v1::Protocol::Udp) => Protocol::Udp,
-        _ => return Err(FieldError::new("protocol", "is neither PROTOCOL_TCP nor PROTOCOL_UDP")),
-    };
+pub(crate) fn protocol(value: i32) -> Result<Protocol, FieldError> {
+    match v1::Protocol::try_from(value) {
+        Ok(v1::Protocol::Tcp) => Ok(Protocol::Tcp),
+        Ok(v1::Protocol::Udp) => Ok(Protocol::Udp),
+        _ => Err(FieldError::new("protocol", "is neither PROTOCOL_TCP nor PROTOCOL_UDP")),
+    }
+}
+
+pub(crate) fn virtual_port(wire: i32, number: u32) -> Result<VirtualPort, FieldError> {
+    let protocol = protocol(wire)?;
     let port = VirtualPort::new(protocol, port_or_zero("port", number)?);
     if port.number.is_none() && protocol == Protocol::Udp {
         return Err(FieldError::new("port", "UDP needs a port: a grant without one is for TCP"));

@@ -30,11 +30,7 @@ impl AgentName {
     pub fn of(resource: &Resource) -> Self {
         match resource {
             Resource::Listener(_) | Resource::Client(_) => Self::Proxy,
-            Resource::Workload(_)
-            | Resource::VirtualIp(_)
-            | Resource::ServicePort(_)
-            | Resource::Grant(_)
-            | Resource::Takeover(_) => Self::NetfilterAgent,
+            _ => Self::NetfilterAgent,
         }
     }
 }

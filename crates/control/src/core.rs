@@ -187,11 +187,7 @@ impl Core {
                 Resource::ServicePort(port) => {
                     self.in_force_before.insert(port.service.name.clone());
                 }
-                Resource::Client(_)
-                | Resource::Workload(_)
-                | Resource::VirtualIp(_)
-                | Resource::Grant(_)
-                | Resource::Takeover(_) => {}
+                _ => {}
             }
         }
     }

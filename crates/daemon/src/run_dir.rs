@@ -21,6 +21,12 @@ pub enum Process {
     Proxy,
     /// The firewall.
     NetfilterAgent,
+    /// Names, where one process answers for them.
+    Dns,
+    /// Names, the first of two processes side by side.
+    DnsA,
+    /// Names, the second of two.
+    DnsB,
 }
 
 impl Process {
@@ -31,6 +37,9 @@ impl Process {
             Self::Control => "control",
             Self::Proxy => "proxy",
             Self::NetfilterAgent => "netfilter-agent",
+            Self::Dns => "dns",
+            Self::DnsA => "dns-a",
+            Self::DnsB => "dns-b",
         }
     }
 }

@@ -2,6 +2,12 @@
 //!
 //! A resource's id follows from what it is, so that control and an agent that adopts what the kernel holds come to the same id.
 
+mod door;
+mod network;
+
+pub use door::{DoorMode, DoorName, Doors, Expose, InvalidDoor, PublishedPort};
+pub use network::{AskedName, Asker, Member, Network};
+
 use std::{
     fmt,
     net::{Ipv4Addr, SocketAddrV4},
@@ -57,6 +63,16 @@ pub enum Resource {
     Grant(Grant),
     /// For the netfilter-agent.
     Takeover(Takeover),
+    /// For the netfilter-agent.
+    Network(Network),
+    /// For the netfilter-agent.
+    PublishedPort(PublishedPort),
+    /// For the netfilter-agent.
+    Doors(Doors),
+    /// For dns.
+    Asker(Asker),
+    /// For dns.
+    Member(Member),
 }
 
 impl Resource {
@@ -71,6 +87,11 @@ impl Resource {
             Self::ServicePort(port) => port.id(),
             Self::Grant(grant) => grant.id(),
             Self::Takeover(takeover) => takeover.id(),
+            Self::Network(network) => network.id(),
+            Self::PublishedPort(published) => published.id(),
+            Self::Doors(doors) => doors.id(),
+            Self::Asker(asker) => asker.id(),
+            Self::Member(member) => member.id(),
         }
     }
 }
@@ -183,6 +204,9 @@ pub struct Workload {
     pub name: Arc<str>,
     /// The user it belongs to.
     pub user: Option<UserName>,
+    /// Whether the doors [`DoorName::Spoofing`] and [`DoorName::Leaving`] are kept for it. On a network of Steppe's the first
+    /// always is.
+    pub guarded: bool,
 }
 
 /// The address that stands for a service on this host, whether or not anything is behind it now.

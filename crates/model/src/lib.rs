@@ -11,10 +11,11 @@ mod name;
 mod net;
 
 pub use desired::{
-    Client, Endpoint, Grant, Listener, Resource, ResourceId, Route, ServicePort, Takeover, VirtualIp,
-    Workload, WorkloadId,
+    AskedName, Asker, Client, DoorMode, DoorName, Doors, Endpoint, Expose, Grant, InvalidDoor, Listener,
+    Member, Network, PublishedPort, Resource, ResourceId, Route, ServicePort, Takeover, VirtualIp, Workload,
+    WorkloadId,
 };
 pub use grammar::{GrantSpec, Malformed, parse_connect_to, parse_grant};
 pub use key::{ListenerKey, ServiceKey, VirtualPort};
-pub use name::{InvalidName, ServiceName, Tag, UserName};
-pub use net::{InvalidMac, Mac, Protocol};
+pub use name::{DnsName, InvalidName, ServiceName, Tag, UserName};
+pub use net::{InvalidBlock, InvalidMac, Mac, Protocol, parse_block};

@@ -76,11 +76,27 @@ name!(
     "write 1 to 40 letters, digits, `-`, `_` or `.`"
 );
 
+name!(
+    /// What stands before the zone in a question to dns, in lower case: one or more labels of letters, digits, `-` and `_`.
+    DnsName,
+    "name before the zone",
+    dns_name,
+    "write labels of 1 to 63 letters, digits, `-` or `_`, joined by dots, 236 characters in all"
+);
+
 /// The longest label (RFC 1035 §2.3.4).
 const LABEL: usize = 63;
 /// The longest service name. With a user, a tag and punctuation it still fits an nftables comment of 255 bytes.
 const SERVICE_NAME: usize = 127;
 const TAG: usize = 40;
+/// A name has 253 characters at most (RFC 1035 §2.3.4, less the lengths of its first label and of the root), of which
+/// `.steppe.internal` takes 16, and a byte is kept.
+const DNS_NAME: usize = 236;
+
+fn dns_name(text: &str) -> Option<Arc<str>> {
+    let valid = text.len() <= DNS_NAME && text.split('.').all(is_label);
+    valid.then(|| text.to_ascii_lowercase().into())
+}
 
 fn service_name(text: &str) -> Option<Arc<str>> {
     let valid = text.len() <= SERVICE_NAME && text.split('.').all(is_label);

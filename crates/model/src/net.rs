@@ -2,6 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
+use ipnet::Ipv4Net;
 use thiserror::Error;
 
 /// A transport protocol.
@@ -72,9 +73,41 @@ impl fmt::Debug for Mac {
     }
 }
 
+/// The text is no block of addresses.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum InvalidBlock {
+    /// It does not look like one.
+    #[error("an IPv4 block is expected, such as 247.0.0.0/8")]
+    Malformed,
+    /// The address has bits behind the prefix.
+    #[error("the address has bits behind the prefix: write {0}")]
+    NotTheFirst(Ipv4Net),
+}
+
+/// Reads a block of IPv4 addresses, such as `247.0.0.0/8`, named by its first address.
+///
+/// # Errors
+/// [`InvalidBlock`], which says what to write.
+pub fn parse_block(text: &str) -> Result<Ipv4Net, InvalidBlock> {
+    let block: Ipv4Net = text.parse().map_err(|_| InvalidBlock::Malformed)?;
+    if block.trunc() == block { Ok(block) } else { Err(InvalidBlock::NotTheFirst(block.trunc())) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_block_is_named_by_its_first_address() {
+        assert_eq!(parse_block("247.0.0.0/8").unwrap().to_string(), "247.0.0.0/8");
+        assert_eq!(
+            parse_block("247.1.0.0/8"),
+            Err(InvalidBlock::NotTheFirst("247.0.0.0/8".parse().unwrap()))
+        );
+        for text in ["", "247.0.0.0", "247.0.0.0/33", "247.0.0.0/-1", "::/8", "a/8"] {
+            assert_eq!(parse_block(text), Err(InvalidBlock::Malformed), "{text}");
+        }
+    }
 
     #[test]
     fn macs_round_trip() {

@@ -116,6 +116,20 @@ impl NetfilterAgent for Service {
         Ok(Response::new(v1::ListServicePortsResponse { service_ports, vips }))
     }
 
+    async fn list_doors(
+        &self,
+        _: Request<v1::ListDoorsRequest>,
+    ) -> Result<Response<v1::ListDoorsResponse>, Status> {
+        Err(Status::unimplemented("this agent keeps no doors"))
+    }
+
+    async fn list_networks(
+        &self,
+        _: Request<v1::ListNetfilterNetworksRequest>,
+    ) -> Result<Response<v1::ListNetfilterNetworksResponse>, Status> {
+        Err(Status::unimplemented("this agent knows no networks"))
+    }
+
     async fn list_workloads(
         &self,
         _: Request<v1::ListNetfilterWorkloadsRequest>,

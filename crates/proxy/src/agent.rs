@@ -104,13 +104,9 @@ impl ProxyAgent {
                 self.upsert_client(client, batch);
                 Ok(())
             }
-            Change::Upsert(
-                Resource::Workload(_)
-                | Resource::VirtualIp(_)
-                | Resource::ServicePort(_)
-                | Resource::Grant(_)
-                | Resource::Takeover(_),
-            ) => Err("the proxy takes listeners and clients; this is for the netfilter-agent".into()),
+            Change::Upsert(_) => {
+                Err("the proxy takes listeners and clients; this is for another agent".into())
+            }
             Change::Remove(id) => {
                 self.remove(&id, batch);
                 Ok(())

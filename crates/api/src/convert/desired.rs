@@ -1,6 +1,9 @@
 //! Resources on the wire.
 
-use std::net::SocketAddrV4;
+mod door;
+mod network;
+
+use std::{net::SocketAddrV4, sync::Arc};
 
 use steppe_model::{
     Client, Endpoint, Grant, Listener, ListenerKey, Resource, ResourceId, Route, ServiceKey, ServicePort,
@@ -32,6 +35,13 @@ impl TryFrom<v1::Resource> for Resource {
             Kind::ServicePort(wire) => Self::ServicePort(wire.try_into().map_err(within("service_port"))?),
             Kind::Grant(wire) => Self::Grant(wire.try_into().map_err(within("grant"))?),
             Kind::Takeover(v1::Takeover {}) => Self::Takeover(Takeover),
+            Kind::Network(wire) => Self::Network(wire.try_into().map_err(within("network"))?),
+            Kind::PublishedPort(wire) => {
+                Self::PublishedPort(wire.try_into().map_err(within("published_port"))?)
+            }
+            Kind::Doors(wire) => Self::Doors(wire.try_into().map_err(within("doors"))?),
+            Kind::Asker(wire) => Self::Asker(wire.try_into().map_err(within("asker"))?),
+            Kind::Member(wire) => Self::Member(wire.try_into().map_err(within("member"))?),
         };
         let id = resource.id();
         if id.as_str() != wire.id {
@@ -51,6 +61,11 @@ impl From<&Resource> for v1::Resource {
             Resource::ServicePort(port) => Kind::ServicePort(port.into()),
             Resource::Grant(grant) => Kind::Grant(grant.into()),
             Resource::Takeover(Takeover) => Kind::Takeover(v1::Takeover {}),
+            Resource::Network(network) => Kind::Network(network.into()),
+            Resource::PublishedPort(published) => Kind::PublishedPort(published.into()),
+            Resource::Doors(doors) => Kind::Doors(doors.into()),
+            Resource::Asker(asker) => Kind::Asker(asker.into()),
+            Resource::Member(member) => Kind::Member(member.into()),
         };
         Self { id: resource.id().to_string(), kind: Some(kind) }
     }
@@ -164,22 +179,43 @@ impl From<&Client> for v1::Client {
     }
 }
 
-fn workload(id: &str, wire: v1::Workload) -> Result<Workload, FieldError> {
-    if wire.bridge.is_empty() || wire.bridge.len() > IFNAME_BYTES {
+fn bridge(name: String) -> Result<Arc<str>, FieldError> {
+    if name.is_empty() || name.len() > IFNAME_BYTES {
         return Err(FieldError::new("bridge", format!("1 to {IFNAME_BYTES} bytes are expected")));
     }
+    Ok(name.into())
+}
+
+fn shown_name(name: &str) -> Arc<str> {
+    name[..name.floor_char_boundary(NAME_BYTES)].into()
+}
+
+/// A text field that may be empty.
+fn optional<T>(field: &str, value: &str) -> Result<Option<T>, FieldError>
+where
+    T: std::str::FromStr<Err: std::fmt::Display>,
+{
+    if value.is_empty() { Ok(None) } else { text(field, value).map(Some) }
+}
+
+fn or_empty(value: Option<&impl ToString>) -> String {
+    value.map(ToString::to_string).unwrap_or_default()
+}
+
+fn workload(id: &str, wire: v1::Workload) -> Result<Workload, FieldError> {
+    let bridge = bridge(wire.bridge)?;
     if wire.port_ifindex == 0 {
         return Err(FieldError::new("port_ifindex", "0 is no interface index"));
     }
-    let name_end = wire.name.floor_char_boundary(NAME_BYTES);
     Ok(Workload {
         id: WorkloadId::new(id),
         ip: ipv4("ip", &wire.ip)?,
         mac: text("mac", &wire.mac)?,
-        bridge: wire.bridge.into(),
+        bridge,
         port_ifindex: wire.port_ifindex,
-        name: wire.name[..name_end].into(),
-        user: if wire.user.is_empty() { None } else { Some(text("user", &wire.user)?) },
+        name: shown_name(&wire.name),
+        user: optional("user", &wire.user)?,
+        guarded: wire.guarded,
     })
 }
 
@@ -191,7 +227,8 @@ impl From<&Workload> for v1::Workload {
             bridge: workload.bridge.to_string(),
             port_ifindex: workload.port_ifindex,
             name: workload.name.to_string(),
-            user: workload.user.as_ref().map(ToString::to_string).unwrap_or_default(),
+            user: or_empty(workload.user.as_ref()),
+            guarded: workload.guarded,
         }
     }
 }

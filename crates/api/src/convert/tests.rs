@@ -1,6 +1,6 @@
 use steppe_model::{
-    Client, Endpoint, Grant, Listener, ListenerKey, Resource, Route, ServicePort, Takeover, VirtualIp,
-    Workload, WorkloadId,
+    AskedName, Asker, Client, DoorMode, DoorName, Doors, Endpoint, Expose, Grant, Listener, ListenerKey,
+    Member, Network, PublishedPort, Resource, Route, ServicePort, Takeover, VirtualIp, Workload, WorkloadId,
 };
 
 use super::*;
@@ -25,6 +25,7 @@ fn examples() -> Vec<Resource> {
         port_ifindex: 7,
         name: "api".into(),
         user: service.user.clone(),
+        guarded: true,
     };
     let vip = "247.12.8.41".parse().unwrap();
     let grant = Grant { workload: workload.id.clone(), vip, port: VirtualPort::new(Protocol::Udp, 53) };
@@ -35,6 +36,36 @@ fn examples() -> Vec<Resource> {
         listener: Some(listener.address),
         endpoints: listener.endpoints.clone(),
     };
+    let network = Network {
+        user: "alice".parse().unwrap(),
+        bridge: "steppe-alice".into(),
+        subnet: "10.209.7.0/24".parse().unwrap(),
+        gateway: "10.209.7.1".parse().unwrap(),
+    };
+    let published = PublishedPort {
+        protocol: Protocol::Tcp,
+        port: 24011,
+        workload: Some(workload.id.clone()),
+        expose: Expose::Cluster,
+        name: "api".into(),
+        user: service.user.clone(),
+    };
+    let doors = Doors {
+        modes: [(DoorName::Spoofing, DoorMode::Enforce), (DoorName::Leaving, DoorMode::Audit)].into(),
+        peers: vec!["10.0.0.0/16".parse().unwrap(), "fd00:1::/64".parse().unwrap()],
+        local_uids: vec![100, 60701],
+        published_ports: 20000..=32000,
+    };
+    let name =
+        AskedName { name: "redis".parse().unwrap(), vip, ports: vec![VirtualPort::new(Protocol::Tcp, 6379)] };
+    let asker = Asker {
+        ip: client.ip,
+        workload: "api".into(),
+        user: service.user.clone(),
+        network: Some(network.user.clone()),
+        names: vec![name],
+    };
+    let member = Member { network: network.user.clone(), ip: client.ip, names: vec!["api".parse().unwrap()] };
     vec![
         Resource::Listener(listener),
         Resource::Client(client),
@@ -43,6 +74,11 @@ fn examples() -> Vec<Resource> {
         Resource::ServicePort(port),
         Resource::Grant(grant),
         Resource::Takeover(Takeover),
+        Resource::Network(network),
+        Resource::PublishedPort(published),
+        Resource::Doors(doors),
+        Resource::Asker(asker),
+        Resource::Member(member),
     ]
 }
 
@@ -82,6 +118,26 @@ fn an_error_names_the_field() {
             v1::resource::Kind::Grant(grant) => {
                 grant.port = 65536;
                 "grant.port: 65536 is no port number"
+            }
+            v1::resource::Kind::Network(network) => {
+                network.gateway = "10.209.8.1".into();
+                "network.gateway: is not in the subnet"
+            }
+            v1::resource::Kind::PublishedPort(published) => {
+                published.expose = 9;
+                "published_port.expose: is none that is known"
+            }
+            v1::resource::Kind::Doors(doors) => {
+                doors.first_published_port = 40000;
+                "doors.last_published_port: is less than the first"
+            }
+            v1::resource::Kind::Asker(asker) => {
+                asker.names[0].ports[0].port = 0;
+                "asker.names[0].ports[0].port: is missing"
+            }
+            v1::resource::Kind::Member(member) => {
+                member.network = "a.b".into();
+                "member.network: `a.b` is not a user name: write 1 to 63 letters, digits, `-` or `_`"
             }
             // It has no field.
             v1::resource::Kind::Takeover(_) => continue,

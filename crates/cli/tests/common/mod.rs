@@ -319,6 +319,17 @@ impl netfilter_agent_server::NetfilterAgent for Netfilter {
         Ok(Response::new(ListNetfilterWorkloadsResponse { workloads: vec![state] }))
     }
 
+    async fn list_doors(&self, _: Request<ListDoorsRequest>) -> Reply<ListDoorsResponse> {
+        Ok(Response::new(ListDoorsResponse::default()))
+    }
+
+    async fn list_networks(
+        &self,
+        _: Request<ListNetfilterNetworksRequest>,
+    ) -> Reply<ListNetfilterNetworksResponse> {
+        Ok(Response::new(ListNetfilterNetworksResponse::default()))
+    }
+
     async fn watch_ports(&self, _: Request<WatchPortsRequest>) -> Reply<Self::WatchPortsStream> {
         Ok(Response::new(nothing()))
     }

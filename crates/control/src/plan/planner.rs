@@ -178,7 +178,7 @@ impl Planner {
                     self.allocator.keep_listener(&key, listener);
                 }
             }
-            Resource::Client(_) | Resource::Workload(_) | Resource::Grant(_) | Resource::Takeover(_) => {}
+            _ => {}
         }
     }
 

@@ -83,11 +83,7 @@ impl Holds {
         match resource {
             Resource::Workload(workload) => self.waiting.contains_key(&workload.id.resource_id()),
             Resource::Grant(grant) => self.waiting.contains_key(&grant.workload.resource_id()),
-            Resource::VirtualIp(_)
-            | Resource::ServicePort(_)
-            | Resource::Listener(_)
-            | Resource::Client(_)
-            | Resource::Takeover(_) => false,
+            _ => false,
         }
     }
 }

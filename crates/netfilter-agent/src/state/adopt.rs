@@ -167,7 +167,7 @@ fn read_workload(comment: &str, ip: Ipv4Addr, mac: steppe_model::Mac, bridge: If
     };
     let id = WorkloadId::new(parts.next()?);
     let name = parts.next()?.into();
-    Some(Workload { id, ip, mac, bridge: bridge.as_str().into(), port_ifindex, name, user })
+    Some(Workload { id, ip, mac, bridge: bridge.as_str().into(), port_ifindex, name, user, guarded: false })
 }
 
 /// Reads `[USER/]NAME[#TAG]`, as a service's key is written.

@@ -49,6 +49,7 @@ impl State {
             }
             Change::Upsert(Resource::Takeover(_)) if self.takeover => Ok(Vec::new()),
             Change::Upsert(Resource::Takeover(_)) => Ok(vec![Edit::TakeOver]),
+            Change::Upsert(_) => Err("this is for another agent, or for a later version of this one".into()),
             Change::Remove(id) => Ok(self.plan_removal(id)),
         }
     }

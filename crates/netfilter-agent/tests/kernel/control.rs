@@ -159,6 +159,7 @@ pub fn workload(host: &Host, container: &Container) -> v1::Resource {
         port_ifindex: host.ifindex(&container.port),
         name: "api[0] of a job".into(),
         user: "alice".into(),
+        guarded: false,
     };
     v1::Resource { id: workload_id(container), kind: Some(Kind::Workload(workload)) }
 }

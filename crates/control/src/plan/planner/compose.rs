@@ -355,6 +355,7 @@ fn bind(workload: &Workload, attached: &Attached) -> Option<(ResourceId, Planned
         port_ifindex: port.ifindex,
         name: workload.container.name.clone(),
         user: workload.user.clone(),
+        guarded: false,
     });
     Some((resource.id(), Planned::new(resource)))
 }

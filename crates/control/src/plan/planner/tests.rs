@@ -189,7 +189,7 @@ fn a_service_without_an_endpoint_keeps_its_grant_and_has_no_port() {
         Resource::VirtualIp(_) => "virtual ip".into(),
         Resource::ServicePort(_) => "service port".into(),
         Resource::Grant(_) => "grant".to_owned(),
-        Resource::Takeover(_) => "takeover".into(),
+        other => other.id().to_string(),
     });
     assert_eq!(kinds.collect::<Vec<_>>(), ["listener 0", "client", "workload", "grant", "virtual ip"]);
 }

@@ -60,8 +60,8 @@ impl AgentState {
 /// The order in a snapshot: what others refer to comes first.
 fn rank(resource: &Resource) -> u8 {
     match resource {
-        Resource::Listener(_) | Resource::Workload(_) | Resource::VirtualIp(_) | Resource::Takeover(_) => 0,
-        Resource::Client(_) | Resource::ServicePort(_) => 1,
+        Resource::Client(_) | Resource::ServicePort(_) | Resource::PublishedPort(_) => 1,
         Resource::Grant(_) => 2,
+        _ => 0,
     }
 }
