@@ -53,6 +53,7 @@ fn workload() -> Resource {
         port_ifindex: 7,
         name: "w".into(),
         user: None,
+        guarded: false,
     })
 }
 

@@ -37,6 +37,7 @@ fn workload(id: u8, ip: u8, port: u32, name: &str) -> Resource {
         port_ifindex: port,
         name: name.into(),
         user: id.is_multiple_of(2).then(|| "-".parse().unwrap()),
+        guarded: false,
     })
 }
 
