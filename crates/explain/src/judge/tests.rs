@@ -105,6 +105,7 @@ pub(crate) fn working() -> Facts {
                 port_ifindex: 7,
                 name: "api-3f2a19c0-0000-0000-0000-000000000000".into(),
                 user: "alice".into(),
+                guarded: false,
             }),
             port_name: "veth1a2b3c4".into(),
         }],
