@@ -27,7 +27,7 @@ use crate::{
     bridge_ports,
     config::{Config, Switch},
     core::{Core, Wishes},
-    observe::{Observation, SourceName},
+    observe::{Attach, Observation, SourceName},
     plan::{Allocator, Planner, PortChange},
     push::{
         Push,
@@ -106,6 +106,10 @@ struct Outputs {
     wanted: watch::Sender<BTreeSet<ServiceName>>,
     wanted_by_user: watch::Sender<BTreeMap<ServiceName, BTreeSet<UserName>>>,
     wanted_allocs: watch::Sender<BTreeSet<Arc<str>>>,
+    users: watch::Sender<BTreeSet<UserName>>,
+    services_of: watch::Sender<BTreeSet<UserName>>,
+    attach: mpsc::Sender<Attach>,
+    resolve: mpsc::Sender<(Arc<str>, bool)>,
 }
 
 fn connect_everything(config: &Config, tasks: &mut JoinSet<()>) -> (Inputs, Outputs) {
@@ -117,6 +121,11 @@ fn connect_everything(config: &Config, tasks: &mut JoinSet<()>) -> (Inputs, Outp
     let wanted = watch::Sender::new(BTreeSet::new());
     let wanted_by_user = watch::Sender::new(BTreeMap::new());
     let wanted_allocs = watch::Sender::new(BTreeSet::new());
+    let users = watch::Sender::new(BTreeSet::new());
+    let services_of = watch::Sender::new(BTreeSet::new());
+    // Nobody listens yet.
+    let (attach, _) = mpsc::channel(EVENTS);
+    let (resolve, _) = mpsc::channel(EVENTS);
     let ports_known = Arc::new(AtomicU64::new(0));
     if let Some(docker) = config.docker.clone() {
         let source = DockerSource::new(docker, ports_known.clone(), rereads);
@@ -143,7 +152,18 @@ fn connect_everything(config: &Config, tasks: &mut JoinSet<()>) -> (Inputs, Outp
     }
     (
         Inputs { observations, ports, links },
-        Outputs { ports_known, reread, reread_alloc, wanted, wanted_by_user, wanted_allocs },
+        Outputs {
+            ports_known,
+            reread,
+            reread_alloc,
+            wanted,
+            wanted_by_user,
+            wanted_allocs,
+            users,
+            services_of,
+            attach,
+            resolve,
+        },
     )
 }
 
@@ -229,6 +249,20 @@ async fn grant(wishes: Wishes, outputs: &Outputs) {
     }
     if let Some(wanted) = wishes.wanted_allocs {
         outputs.wanted_allocs.send_replace(wanted);
+    }
+    if let Some(users) = wishes.users {
+        outputs.users.send_replace(users);
+    }
+    if let Some(users) = wishes.services_of {
+        outputs.services_of.send_replace(users);
+    }
+    for attach in wishes.attach {
+        // Nobody attaches where Docker is no source.
+        let _ = outputs.attach.send(attach).await;
+    }
+    for resolve in wishes.resolve {
+        // The same.
+        let _ = outputs.resolve.send(resolve).await;
     }
     for alloc in wishes.reread_allocs {
         // Should so many wait, they come again with the next change.

@@ -13,7 +13,7 @@ use tracing::{info, warn};
 
 use crate::{
     agent::AgentName,
-    observe::{Observation, SourceName},
+    observe::{Attach, Observation, SourceName},
     plan::{Delta, Planner, PortChange},
     push::{Push, session::LinkEvent},
     source_health::SourcesBoard,
@@ -39,6 +39,14 @@ pub struct Wishes {
     pub reread_allocs: BTreeSet<Arc<str>>,
     /// The allocations elsewhere that Nomad must be asked about, when they changed.
     pub wanted_allocs: Option<BTreeSet<Arc<str>>>,
+    /// The users whose networks must be there, when they changed.
+    pub users: Option<BTreeSet<UserName>>,
+    /// The users whose services Nomad must tell, when they changed.
+    pub services_of: Option<BTreeSet<UserName>>,
+    /// Containers to be moved to their users' networks.
+    pub attach: Vec<Attach>,
+    /// Containers whose resolv.conf shall lead to dns, and those whose shall not any more.
+    pub resolve: Vec<(Arc<str>, bool)>,
 }
 
 /// Everything that control knows.
@@ -174,6 +182,10 @@ impl Core {
         wishes.reread = delta.reread;
         wishes.reread_allocs = delta.reread_allocs;
         wishes.wanted_allocs = delta.wanted_allocs;
+        wishes.users = delta.users;
+        wishes.services_of = delta.services_of;
+        wishes.attach = delta.attach;
+        wishes.resolve = delta.resolve;
     }
 
     /// Keeps what an agent has in force from an earlier life of control.

@@ -1,12 +1,18 @@
 //! What sources tell: facts as they were seen, not yet judged. Names and addresses in here are whatever somebody wrote.
 
 mod alloc;
+mod network;
 
 pub use alloc::{Alloc, AllocNetwork, AllocPort, AllocService, Ask, Life};
+pub use network::{Attach, Network};
 
-use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    sync::Arc,
+};
 
-use steppe_model::{Mac, Protocol, ServiceName};
+use steppe_model::{Doors, Mac, Protocol, ServiceName, UserName};
 
 /// A source of facts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -64,6 +70,20 @@ pub enum Observation {
     Allocs(Vec<Arc<Alloc>>),
     /// What Nomad says of an allocation on another node.
     AllocElsewhere(Arc<str>, Elsewhere),
+    /// A container that Docker has made and not started, and that asks to be attached to its user's network.
+    Created(Container),
+    /// Every network that Steppe made: it replaces all that was known of them.
+    Networks(Vec<Network>),
+    /// A container could not be attached to its user's network, and why.
+    NotAttached(Arc<str>, Arc<str>),
+    /// Whether a container's resolv.conf leads to dns, or why not: what its author chose is left.
+    Resolver(Arc<str>, Result<(), Arc<str>>),
+    /// Every user that Nomad knows: its namespaces, without `default`. It replaces all that was known of them.
+    Users(BTreeSet<UserName>),
+    /// The services of a user, as the jobs of its namespace name them. It replaces all that was known of them.
+    ServicesOf(UserName, BTreeSet<ServiceName>),
+    /// How the doors are kept, and for whom they open.
+    Doors(Doors),
     /// The source answered, and holds nothing back.
     Live(SourceName),
     /// The source failed; what it said before still counts.
@@ -94,6 +114,8 @@ pub struct Container {
     pub attachments: Vec<Attachment>,
     /// Its published ports.
     pub published: Vec<PublishedPort>,
+    /// Further names that it has on its networks, as its author gave them.
+    pub aliases: Vec<Arc<str>>,
     /// How it is doing.
     pub health: Health,
     /// How many changes of bridge ports control had taken in when it asked Docker for this: a port that came
@@ -112,8 +134,8 @@ impl Container {
     #[must_use]
     pub fn same_facts(&self, other: &Self) -> bool {
         self.same_place(other)
-            && (&self.id, &self.name, &self.labels, &self.health)
-                == (&other.id, &other.name, &other.labels, &other.health)
+            && (&self.id, &self.name, &self.labels, &self.health, &self.aliases)
+                == (&other.id, &other.name, &other.labels, &other.health, &other.aliases)
     }
 }
 

@@ -86,6 +86,7 @@ fn container(connect_to: &str) -> Container {
             mac: Some(Mac([2, 0, 0, 0, 0, 2])),
         }],
         published: Vec::new(),
+        aliases: Vec::new(),
         health: Health::Passing,
         ports_known: 1,
     }

@@ -170,6 +170,7 @@ pub fn as_container(alloc: &Alloc) -> Option<Container> {
         labels: BTreeMap::from([(ALLOC_LABEL.to_owned(), alloc.id.to_string())]),
         attachments: address.map(attachment).into_iter().collect(),
         published: published.collect(),
+        aliases: Vec::new(),
         health: Health::Passing,
         ports_known,
     })

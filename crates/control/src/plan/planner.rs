@@ -21,7 +21,7 @@ use super::{
 use crate::{
     agent::AgentName,
     multimap::MultiMap,
-    observe::{Alloc, Attachment, Instance, SourceName},
+    observe::{Alloc, Attach, Attachment, Instance, SourceName},
 };
 
 /// A resource, and what must be in force on the proxy before it.
@@ -52,6 +52,14 @@ pub struct Delta {
     pub reread_allocs: BTreeSet<Arc<str>>,
     /// The allocations elsewhere that Nomad must be asked about, when they changed.
     pub wanted_allocs: Option<BTreeSet<Arc<str>>>,
+    /// The users whose networks must be there, when they changed.
+    pub users: Option<BTreeSet<UserName>>,
+    /// The users whose services must be known, when they changed: they have a member on this host.
+    pub services_of: Option<BTreeSet<UserName>>,
+    /// Containers to be moved to their users' networks.
+    pub attach: Vec<Attach>,
+    /// Containers whose resolv.conf shall lead to dns, and those whose shall not any more.
+    pub resolve: Vec<(Arc<str>, bool)>,
     /// Input that was not ignored before.
     pub ignored: Vec<Ignored>,
 }

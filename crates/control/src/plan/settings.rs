@@ -153,6 +153,7 @@ mod tests {
             labels: labels.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
             attachments: Vec::new(),
             published: Vec::new(),
+            aliases: Vec::new(),
             health: crate::observe::Health::Passing,
             ports_known: 0,
         };

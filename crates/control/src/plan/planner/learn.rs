@@ -45,7 +45,15 @@ impl Planner {
                 self.dirty_names.extend(self.allocs.names(&id).cloned());
                 self.allocs.learn(id, elsewhere);
             }
-            Observation::Live(_) | Observation::Failed(..) => {}
+            Observation::Created(_)
+            | Observation::Networks(_)
+            | Observation::NotAttached(..)
+            | Observation::Resolver(..)
+            | Observation::Users(_)
+            | Observation::ServicesOf(..)
+            | Observation::Doors(_)
+            | Observation::Live(_)
+            | Observation::Failed(..) => {}
         }
     }
 

@@ -41,6 +41,7 @@ fn container(n: u8, labels: &[(&str, &str)]) -> Container {
             host_port: 20_000 + u16::from(n),
             container_port: 8080,
         }],
+        aliases: Vec::new(),
         health: Health::Passing,
         ports_known: u64::MAX,
     }

@@ -323,6 +323,7 @@ impl Entry {
             labels: self.labels.clone(),
             attachments: self.attachments.values().cloned().collect(),
             published: self.published.clone(),
+            aliases: Vec::new(),
             health: self.health.clone(),
             ports_known: self.ports_known,
         }

@@ -26,6 +26,7 @@ fn container(n: u8, id: &str, name: &str, labels: &[(&str, &str)]) -> Container 
             mac: Some(Mac([2, 0, 0, 0, 0, n])),
         }],
         published: Vec::new(),
+        aliases: Vec::new(),
         health: Health::Passing,
         ports_known: 0,
     }
