@@ -35,6 +35,7 @@ pub fn status(core: &Core, now: Instant) -> v1::ControlStatus {
         services_empty: services.values().filter(|service| service.empty_since.is_some()).count() as u64,
         ignored: core.planner.ignored().map(|left_out| ignored(&left_out)).collect(),
         takeover_in_force: core.push.is_taken_over(),
+        ..v1::ControlStatus::default()
     }
 }
 

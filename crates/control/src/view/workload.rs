@@ -32,6 +32,7 @@ pub(super) fn info(core: &Core, workload: &Workload, attached: &[Attached]) -> v
         attachments: attached.iter().map(|attached| attachment(core, &container.id, attached)).collect(),
         grants: workload.asked.iter().map(|asked| grant(core, workload, asked)).collect(),
         problem: problem(attached, alloc(core, container)),
+        ..v1::WorkloadInfo::default()
     }
 }
 

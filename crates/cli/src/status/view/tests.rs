@@ -51,7 +51,7 @@ fn answers() -> Answers {
                 text: "connect_to=web:x".into(),
                 reason: "port".into(),
             }],
-            takeover_in_force: false,
+            ..ControlStatus::default()
         }),
         proxy: Ok(ProxyStatus { about: about("1.2.0", 76, 8812), ..ProxyStatus::default() }),
         netfilter: Ok(NetfilterStatus { about: about("1.1.4", 217, 8810), ..NetfilterStatus::default() }),
