@@ -137,6 +137,7 @@ fn connect_everything(config: &Config, tasks: &mut JoinSet<()>) -> (Inputs, Outp
     if let Some(nomad) = config.nomad.clone() {
         let inputs = NomadInputs {
             wanted: wanted_by_user.subscribe(),
+            services_of: services_of.subscribe(),
             wanted_allocs: wanted_allocs.subscribe(),
             ports_known: ports_known.clone(),
             reread: reread_allocs,
@@ -171,6 +172,7 @@ fn peer(config: &Config, agent: AgentName) -> Peer {
     let uid = match agent {
         AgentName::Proxy => config.flags.proxy_uid,
         AgentName::NetfilterAgent => config.flags.netfilter_agent_uid,
+        AgentName::Dns | AgentName::DnsA | AgentName::DnsB => config.flags.dns_uid,
     };
     Peer { agent, socket: config.flags.run_dir.socket(agent.process()), uid }
 }

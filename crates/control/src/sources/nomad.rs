@@ -11,6 +11,7 @@ mod elsewhere;
 mod interpolate;
 mod job;
 mod store;
+mod tenants;
 mod watch;
 
 #[cfg(test)]
@@ -34,6 +35,7 @@ use self::{
     addresses::Addresses,
     config::NOMAD,
     elsewhere::Questions,
+    tenants::Tenants,
     watch::{Asker, Found, Query},
 };
 use super::{
@@ -56,6 +58,8 @@ const REPORTS: usize = 64;
 pub struct NomadInputs {
     /// Services whose instances are told, each with the users whose it may be: they are looked for in those namespaces alone.
     pub wanted: state::Receiver<BTreeMap<ServiceName, BTreeSet<UserName>>>,
+    /// Users whose services are told.
+    pub services_of: state::Receiver<BTreeSet<UserName>>,
     /// Allocations on other nodes that are told.
     pub wanted_allocs: state::Receiver<BTreeSet<Arc<str>>>,
     /// Counts the changes of bridge ports that control has taken in: it is read before an address is.
@@ -87,6 +91,7 @@ impl Source for NomadSource {
     async fn run(self, sink: mpsc::Sender<Observation>) {
         let (reports, inbox) = mpsc::channel(REPORTS);
         let Self { config, inputs } = self;
+        let tenants = Tenants::new(config.clone(), inputs.services_of, sink.clone());
         let addresses = Addresses::new(config.cni_networks.clone(), inputs.ports_known);
         let mut follower = Follower {
             questions: Questions::new(config.clone()),
@@ -103,7 +108,9 @@ impl Source for NomadSource {
             condition: Condition::new(SourceName::Nomad),
             sink,
         };
-        let Unheard = follower.follow(inbox, inputs.wanted_allocs, inputs.reread).await;
+        let follow = follower.follow(inbox, inputs.wanted_allocs, inputs.reread);
+        // Both end when nobody listens any more.
+        tokio::join!(follow, tenants.follow());
     }
 }
 

@@ -57,6 +57,65 @@ pub(super) fn node_env(body: &[u8]) -> Result<Env, SourceError> {
     Ok(env)
 }
 
+/// Of `/v1/namespaces` (<https://developer.hashicorp.com/nomad/api-docs/namespaces#list-namespaces>): their names.
+pub(super) fn namespaces(body: &[u8]) -> Result<Vec<String>, SourceError> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Namespace {
+        name: String,
+    }
+    let answer: Option<Vec<Namespace>> = serde_json::from_slice(body)?;
+    Ok(answer.unwrap_or_default().into_iter().map(|namespace| namespace.name).collect())
+}
+
+/// Of `/v1/services` (<https://developer.hashicorp.com/nomad/api-docs/services#list-services>): the names of Nomad's own services.
+pub(super) fn service_names(body: &[u8]) -> Result<Vec<String>, SourceError> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct OfNamespace {
+        #[serde(default, deserialize_with = "null_is_empty")]
+        services: Vec<Named>,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Named {
+        service_name: String,
+    }
+    let answer: Option<Vec<OfNamespace>> = serde_json::from_slice(body)?;
+    let all = answer.unwrap_or_default().into_iter().flat_map(|of| of.services);
+    Ok(all.map(|named| named.service_name).collect())
+}
+
+/// Of `/v1/jobs` (<https://developer.hashicorp.com/nomad/api-docs/jobs#list-jobs>): the jobs that are not stopped, each with the index
+/// at which its text was last changed.
+pub(super) fn jobs(body: &[u8]) -> Result<BTreeMap<Arc<str>, u64>, SourceError> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Listed {
+        #[serde(rename = "ID")]
+        id: Arc<str>,
+        #[serde(default)]
+        stop: bool,
+        #[serde(default)]
+        job_modify_index: u64,
+    }
+    let answer: Option<Vec<Listed>> = serde_json::from_slice(body)?;
+    let running = answer.unwrap_or_default().into_iter().filter(|job| !job.stop);
+    Ok(running.map(|job| (job.id, job.job_modify_index)).collect())
+}
+
+/// Of `/v1/job/:id` (<https://developer.hashicorp.com/nomad/api-docs/jobs#read-job>): the names of its services, as far as they follow
+/// from the job alone.
+pub(super) fn services_of_job(body: &[u8], id: &str, namespace: &str) -> Result<Vec<String>, SourceError> {
+    let job: Job = serde_json::from_slice(body)?;
+    let of_group = |group| {
+        let mut env = Env::default();
+        env.set_job(id, namespace);
+        Reader { job: &job, group, job_id: id, canary: false, env }.read().1
+    };
+    Ok(job.groups().flat_map(of_group).map(|service| service.name.to_string()).collect())
+}
+
 /// Of `/v1/service/:name`.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -204,9 +263,7 @@ fn alloc(told: Told, node: &Env) -> Alloc {
     env.set("NOMAD_ALLOC_ID", &told.id);
     env.set("NOMAD_SHORT_ALLOC_ID", told.id.get(..8).unwrap_or(&told.id));
     env.set("NOMAD_ALLOC_NAME", &told.name);
-    env.set("NOMAD_GROUP_NAME", &told.task_group);
-    env.set("NOMAD_JOB_ID", &told.job_id);
-    env.set("NOMAD_NAMESPACE", &told.namespace);
+    env.set_job(&told.job_id, &told.namespace);
     if let Some((_, index)) = told.name.rsplit_once('[') {
         env.set("NOMAD_ALLOC_INDEX", index.trim_end_matches(']'));
     }

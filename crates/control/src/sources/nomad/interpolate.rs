@@ -12,6 +12,12 @@ impl Env {
         self.0.insert(name.to_owned(), value.to_owned());
     }
 
+    /// What a job's id and namespace give.
+    pub(super) fn set_job(&mut self, id: &str, namespace: &str) {
+        self.set("NOMAD_JOB_ID", id);
+        self.set("NOMAD_NAMESPACE", namespace);
+    }
+
     /// A key of the meta, under the names that Nomad gives it.
     pub(super) fn set_meta(&mut self, key: &str, value: &str) {
         self.set(&format!("NOMAD_META_{key}"), value);

@@ -76,6 +76,10 @@ struct Service {
 }
 
 impl Job {
+    pub(super) fn groups(&self) -> impl Iterator<Item = &Group> {
+        self.task_groups.iter()
+    }
+
     pub(super) fn group(&self, name: &str) -> Option<&Group> {
         self.task_groups.iter().find(|group| group.name == name)
     }
@@ -126,6 +130,7 @@ impl Reader<'_> {
         let within = format!("job {}, group {}", self.job_id, group.name);
         self.env.set("NOMAD_JOB_NAME", &job.name);
         self.env.set("NOMAD_REGION", &job.region);
+        self.env.set("NOMAD_GROUP_NAME", &group.name);
         if !job.parent_id.is_empty() {
             self.env.set("NOMAD_JOB_PARENT_ID", &job.parent_id);
         }

@@ -73,6 +73,7 @@ impl Bench {
         let (sink, facts) = mpsc::channel(8);
         let inputs = NomadInputs {
             wanted: wanted.subscribe(),
+            services_of: state::Sender::new(BTreeSet::new()).subscribe(),
             wanted_allocs: wanted_allocs.subscribe(),
             ports_known: Arc::default(),
             reread: rereads,

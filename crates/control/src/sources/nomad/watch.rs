@@ -23,14 +23,14 @@ use crate::{
 };
 
 /// Nomad's own default (<https://developer.hashicorp.com/nomad/api-docs#blocking-queries>).
-const WAIT: Duration = Duration::from_secs(300);
+pub(super) const WAIT: Duration = Duration::from_secs(300);
 /// The node's query is also how a hanging agent is found out. Five thousand hosts ask 84 times a second with it.
 const NODE_WAIT: Duration = Duration::from_secs(60);
 /// Time for what does not wait.
 pub(super) const AT_ONCE: Duration = Duration::from_secs(10);
 /// A namespace that the token may not read is asked again as seldom: somebody must change a policy first, and whoever may write a
 /// job can name any namespace.
-const DENIED: Duration = Duration::from_secs(30);
+pub(super) const DENIED: Duration = Duration::from_secs(30);
 
 /// What is asked.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,23 +66,20 @@ impl Question for Asker {
             Query::Allocs => {
                 let (node, env) = self.own_node().await?;
                 // It never waits for a turn: it must find out when the agent hangs.
-                let asked = self.get(&["node", &node, "allocations"], None, index, NODE_WAIT).await;
+                let asked = ask(&self.config, &["node", &node, "allocations"], None, index, NODE_WAIT).await;
                 let answer = needs(asked, "node:read, and namespace:read-job for each namespace")?;
                 let allocs = answers::allocs(&answer.body, &env)?;
                 (answer, Found::Allocs(allocs))
             }
             Query::Service(name, user) => {
                 let segments = ["service", name.as_str()];
-                let ask = |longest| self.get(&segments, Some(user.as_str()), index, longest);
-                let answer = needs(self.turns.take(WAIT, ask).await, "namespace:read-job")?;
+                let of_user = |longest| ask(&self.config, &segments, Some(user.as_str()), index, longest);
+                let answer = needs(self.turns.take(WAIT, of_user).await, "namespace:read-job")?;
                 let instances = answers::instances(&answer.body)?;
                 (answer, Found::Instances(instances))
             }
         };
-        let answered = answer.index.ok_or(SourceError::Lacks(&NOMAD, "an answer without X-Nomad-Index"))?;
-        // A server that has just started may know nothing yet, so its answer counts only if the leader gives it.
-        let counts = answered >= index.value();
-        Ok(Heard { found: counts.then_some(found), index: answered, bytes: answer.body.len() })
+        heard(&answer, index, found)
     }
 
     fn failed(&mut self, error: &SourceError) -> Option<Duration> {
@@ -97,22 +94,6 @@ impl Asker {
         Self { query, config, turns, node: None }
     }
 
-    async fn get(
-        &self,
-        segments: &[&str],
-        namespace: Option<&str>,
-        index: Index,
-        longest: Duration,
-    ) -> Result<Answer, SourceError> {
-        let wait = pace::wait(longest, fastrand::f64());
-        let blocking = match index.value() {
-            // The leader answers.
-            0 => String::new(),
-            at => format!("stale=&index={at}&wait={}ms", wait.as_millis()),
-        };
-        get(&self.config, segments, namespace, &blocking, pace::time_out(index, wait)).await
-    }
-
     async fn own_node(&mut self) -> Result<(Arc<str>, Env), SourceError> {
         if let Some(known) = &self.node {
             return Ok(known.clone());
@@ -123,6 +104,31 @@ impl Asker {
         let answer = needs(get(&self.config, &["node", &id], None, "", AT_ONCE).await, "node:read")?;
         Ok(self.node.insert((id, answers::node_env(&answer.body)?)).clone())
     }
+}
+
+/// Asks for what is newer than `index`.
+pub(super) async fn ask(
+    config: &NomadConfig,
+    segments: &[&str],
+    namespace: Option<&str>,
+    index: Index,
+    longest: Duration,
+) -> Result<Answer, SourceError> {
+    let wait = pace::wait(longest, fastrand::f64());
+    let blocking = match index.value() {
+        // The leader answers.
+        0 => String::new(),
+        at => format!("stale=&index={at}&wait={}ms", wait.as_millis()),
+    };
+    get(config, segments, namespace, &blocking, pace::time_out(index, wait)).await
+}
+
+/// What an answer to a question for what is newer than `index` is worth.
+pub(super) fn heard<F>(answer: &Answer, index: Index, found: F) -> Result<Heard<F>, SourceError> {
+    let answered = answer.index.ok_or(SourceError::Lacks(&NOMAD, "an answer without X-Nomad-Index"))?;
+    // A server that has just started may know nothing yet, so its answer counts only if the leader gives it.
+    let counts = answered >= index.value();
+    Ok(Heard { found: counts.then_some(found), index: answered, bytes: answer.body.len() })
 }
 
 /// Names what a token lacks that was refused.
