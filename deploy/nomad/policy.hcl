@@ -1,8 +1,9 @@
-# What Steppe's control reads, and nothing else: this node's allocations with their jobs, in every namespace.
+# What Steppe's control reads, and nothing else: this node's allocations with their jobs, the namespaces, and what services the jobs of
+# those have.
 # Nomad leaves out, silently, what a token may not read: with a namespace missing, its jobs have no grants.
 
 namespace "*" {
-  capabilities = ["read-job"]
+  capabilities = ["list-jobs", "read-job"]
 }
 
 node {

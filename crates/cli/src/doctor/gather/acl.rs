@@ -10,7 +10,10 @@ use crate::doctor::facts::Acl;
 
 const NODE: &str = r#"node { policy = "read" }"#;
 const AGENT: &str = r#"agent { policy = "read" }"#;
-const NAMESPACES: &str = r#"namespace "*" { capabilities = ["read-job"] }"#;
+const NAMESPACES: &str = r#"namespace "*" { capabilities = ["list-jobs", "read-job"] }"#;
+
+/// What the block above names.
+const CAPABILITIES: [&str; 2] = ["list-jobs", "read-job"];
 
 pub(super) async fn ask(server: &Server) -> Acl {
     let token = match server.get("/v1/acl/token/self").await {
@@ -58,7 +61,7 @@ fn lacks(rules: &[String]) -> Vec<&'static str> {
     if !any("agent", &reads) {
         lacks.push(AGENT);
     }
-    if !any("namespace*", &|block| reads(block) || block.contains("read-job")) {
+    if !any("namespace*", &|block| reads(block) || CAPABILITIES.iter().all(|one| block.contains(one))) {
         lacks.push(NAMESPACES);
     }
     lacks
@@ -108,7 +111,10 @@ mod tests {
         assert_eq!(lacking(&[r#"node { policy = "read" } agent { policy = "write" }"#]), [NAMESPACES]);
         let default = r#"namespace "default" { policy = "write" }  # namespace "*" { policy = "read" }"#;
         assert!(lacking(&[default]).contains(&NAMESPACES));
-        assert!(lacking(&[r#"namespace "*" { capabilities = ["list-jobs"] }"#]).contains(&NAMESPACES));
+        for half in ["list-jobs", "read-job"] {
+            let text = format!(r#"namespace "*" {{ capabilities = ["{half}"] }}"#);
+            assert!(lacking(&[&text]).contains(&NAMESPACES), "{half}");
+        }
         assert!(!lacking(&[r#"namespace "*" { policy = "read" }"#]).contains(&NAMESPACES));
         assert!(lacking(&[r#"node { policy = "deny" }"#]).contains(&NODE));
     }
@@ -147,7 +153,7 @@ mod tests {
 
     #[test]
     fn json_is_read_too() {
-        let json = r#"{"namespace": {"*": {"capabilities": ["read-job"]}}, "node": {"policy": "read"}, "agent": {"policy": "read"}}"#;
+        let json = r#"{"namespace": {"*": {"capabilities": ["list-jobs", "read-job"]}}, "node": {"policy": "read"}, "agent": {"policy": "read"}}"#;
         assert!(lacking(&[json]).is_empty());
     }
 }

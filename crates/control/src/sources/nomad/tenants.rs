@@ -51,12 +51,14 @@ enum Query {
     Jobs(UserName),
 }
 
+/// By the job's id: the index at which it was last changed, and the names of its services.
+type Jobs = BTreeMap<Arc<str>, (u64, BTreeSet<ServiceName>)>;
+
 #[derive(Debug, Clone, PartialEq)]
 enum Found {
     Users(BTreeSet<UserName>),
     Services(BTreeSet<ServiceName>),
-    /// By the job's id: the index at which it was last changed, and the names of its services.
-    Jobs(BTreeMap<Arc<str>, (u64, BTreeSet<ServiceName>)>),
+    Jobs(Jobs),
 }
 
 struct Asker {
@@ -101,8 +103,8 @@ impl Asker {
         &self,
         user: &UserName,
         jobs: BTreeMap<Arc<str>, u64>,
-        before: Option<&BTreeMap<Arc<str>, (u64, BTreeSet<ServiceName>)>>,
-    ) -> Result<BTreeMap<Arc<str>, (u64, BTreeSet<ServiceName>)>, SourceError> {
+        before: Option<&Jobs>,
+    ) -> Result<Jobs, SourceError> {
         let mut read = BTreeMap::new();
         for (id, changed) in jobs {
             let known = before.and_then(|before| before.get(&id)).filter(|(at, _)| *at == changed);
