@@ -33,6 +33,8 @@ pub enum AwayKind {
     Slow,
     /// It answered with an error, which is given.
     Failed(String),
+    /// It does not know the question: it is of an earlier release.
+    Older,
     /// It has not planned anything yet in this life: what it would answer says nothing.
     NotReady {
         /// What it waits for.
@@ -59,6 +61,7 @@ impl Away {
             AwayKind::Denied => format!("permission denied on {socket}"),
             AwayKind::Slow => format!("no answer on {socket} within {} s", DEADLINE.as_secs()),
             AwayKind::Failed(error) => format!("it answers with an error: {error}"),
+            AwayKind::Older => "it does not know the question: it is of an earlier release".to_owned(),
             AwayKind::NotReady { waits_for, .. } => format!("it waits for {waits_for}"),
         }
     }
@@ -72,6 +75,7 @@ impl Away {
             AwayKind::Denied => format!("{name} may not be asked"),
             AwayKind::Slow => format!("{name} does not answer"),
             AwayKind::Failed(_) => format!("{name} answers with an error"),
+            AwayKind::Older => format!("{name} is older than this"),
             AwayKind::NotReady { .. } => format!("{name} has not planned yet"),
         }
     }
@@ -89,6 +93,7 @@ impl Away {
             AwayKind::Denied => {
                 format!("ask as root, or as a member of the group `steppe` (gid {GROUP_GID})")
             }
+            AwayKind::Older => format!("upgrade steppe-{name} to the release of `steppe`"),
             AwayKind::Slow => format!("see the log of steppe-{name}, then restart it"),
             AwayKind::Failed(_) => {
                 format!("see the log of steppe-{name}, and that it is of the same release as `steppe`")

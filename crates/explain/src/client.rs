@@ -11,8 +11,9 @@ use steppe_api::{
     uds,
     v1::{
         ControlStatus, GetControlStatusRequest, GetNetfilterStatusRequest, GetPairRequest,
-        GetProxyStatusRequest, ListGrantsRequest, ListGrantsResponse, ListListenersRequest,
-        ListListenersResponse, ListNetfilterWorkloadsRequest, ListNetfilterWorkloadsResponse,
+        GetProxyStatusRequest, ListDoorsRequest, ListDoorsResponse, ListGrantsRequest, ListGrantsResponse,
+        ListListenersRequest, ListListenersResponse, ListNetfilterNetworksRequest,
+        ListNetfilterNetworksResponse, ListNetfilterWorkloadsRequest, ListNetfilterWorkloadsResponse,
         ListServicePortsRequest, ListServicePortsResponse, ListServicesRequest, ListServicesResponse,
         ListWorkloadsRequest, ListWorkloadsResponse, NetfilterStatus, Pair, ProxyStatus,
         control_client::ControlClient, netfilter_agent_client::NetfilterAgentClient,
@@ -23,6 +24,10 @@ use steppe_daemon::{Process, RunDir};
 use tonic::{Code, Response, Status, transport::Channel};
 
 use crate::{Answer, Away, AwayKind, readiness};
+
+mod dns;
+
+pub use dns::DNS;
 
 /// How long a process may take to connect and answer one question. A person waits.
 pub const DEADLINE: Duration = Duration::from_secs(2);
@@ -71,6 +76,10 @@ questions! {
     service_ports: NetfilterAgent NetfilterAgentClient.list_service_ports(ListServicePortsRequest) -> ListServicePortsResponse;
     /// The workloads in the kernel.
     bound_workloads: NetfilterAgent NetfilterAgentClient.list_workloads(ListNetfilterWorkloadsRequest) -> ListNetfilterWorkloadsResponse;
+    /// The doors, and whom they refused.
+    doors: NetfilterAgent NetfilterAgentClient.list_doors(ListDoorsRequest) -> ListDoorsResponse;
+    /// The networks in the kernel.
+    networks: NetfilterAgent NetfilterAgentClient.list_networks(ListNetfilterNetworksRequest) -> ListNetfilterNetworksResponse;
     /// The proxy's status.
     proxy_status: Proxy ProxyClient.get_status(GetProxyStatusRequest) -> ProxyStatus;
     /// The proxy's listeners.
@@ -134,6 +143,7 @@ fn why_unanswered(status: &Status) -> AwayKind {
     match status.code() {
         Code::PermissionDenied => AwayKind::Denied,
         Code::DeadlineExceeded => AwayKind::Slow,
+        Code::Unimplemented => AwayKind::Older,
         // A process that dies while it is asked cuts the connection.
         Code::Unavailable if status.message().is_empty() => AwayKind::Failed("it went away".into()),
         code => AwayKind::Failed(format!("{code:?}: {}", status.message())),

@@ -18,7 +18,7 @@ mod render;
 mod text;
 
 pub use away::{Answer, Away, AwayKind};
-pub use client::{DEADLINE, Suite};
+pub use client::{DEADLINE, DNS, Suite};
 pub use explanation::{Explanation, Fault, Link, State, Verdict};
 pub use facts::{Facts, Firewall, Plan, Query, gather};
 pub use judge::judge;
