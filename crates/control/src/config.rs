@@ -3,7 +3,7 @@
 use std::{net::Ipv4Addr, ops::RangeInclusive, path::PathBuf, sync::Arc};
 
 use clap::{Parser, ValueEnum};
-use steppe_daemon::{Logging, NETFILTER_AGENT_UID, PROXY_UID, RunDir};
+use steppe_daemon::{DNS_UID, Logging, NETFILTER_AGENT_UID, PROXY_UID, RunDir};
 use thiserror::Error;
 
 use crate::{
@@ -66,6 +66,10 @@ pub struct Flags {
     /// Uid that the netfilter-agent runs as
     #[arg(long, default_value_t = NETFILTER_AGENT_UID, value_name = "UID")]
     pub netfilter_agent_uid: u32,
+
+    /// Uid that dns runs as
+    #[arg(long, default_value_t = DNS_UID, value_name = "UID")]
+    pub dns_uid: u32,
 
     /// How it logs.
     #[command(flatten)]

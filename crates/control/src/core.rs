@@ -140,7 +140,7 @@ impl Core {
             self.retried = now;
             self.push.retry_rejected();
         }
-        // The proxy first: what it settles lets rules go.
+        // Each after those that it waits for.
         for agent in AgentName::ALL {
             for request in self.push.outgoing(agent, now) {
                 // When the stream has ended, its end is on its way to us as an event.
@@ -165,7 +165,8 @@ impl Core {
     }
 
     fn may_plan(&self, now: Instant) -> bool {
-        self.inventories.len() == AgentName::ALL.len()
+        // dns has no choices of its own to be kept.
+        AgentName::TRAFFIC.iter().all(|agent| self.inventories.contains(agent))
             || now.saturating_duration_since(self.started) >= INVENTORY_WAIT
     }
 
@@ -199,7 +200,16 @@ impl Core {
                 Resource::ServicePort(port) => {
                     self.in_force_before.insert(port.service.name.clone());
                 }
-                _ => {}
+                Resource::Client(_)
+                | Resource::Workload(_)
+                | Resource::VirtualIp(_)
+                | Resource::Grant(_)
+                | Resource::Takeover(_)
+                | Resource::Network(_)
+                | Resource::PublishedPort(_)
+                | Resource::Doors(_)
+                | Resource::Asker(_)
+                | Resource::Member(_) => {}
             }
         }
     }

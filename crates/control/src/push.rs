@@ -6,10 +6,13 @@
 //! * a listener of the proxy is removed when no rule that requires it is in force any more;
 //! * a client of the proxy is removed at once: its right is gone, and its connections shall be cut;
 //! * what the netfilter-agent had in force already when it connected is never held back;
+//! * dns is told of a workload's names when the netfilter-agent has decided on what they stand on (see [`names`]), and at
+//!   once of those that are gone;
 //! * while the kernel has taken over (see [`takeover`]) nothing leads to the proxy, and no rule waits for it.
 
 mod agent_state;
 mod hold;
+mod names;
 pub mod session;
 mod takeover;
 
@@ -23,6 +26,7 @@ use std::{
 
 use agent_state::AgentState;
 use hold::Holds;
+use names::Names;
 use steppe_api::v1;
 use steppe_model::{ListenerKey, Resource, ResourceId};
 use takeover::Takeover;
@@ -34,6 +38,8 @@ use crate::{agent::AgentName, multimap::MultiMap, plan::Planned};
 pub struct Push {
     proxy: AgentState,
     netfilter: AgentState,
+    /// In the order of [`AgentName::DNS`].
+    dns: [AgentState; 3],
     /// Rules by the proxy's resources that they require, and that are desired.
     dependents: MultiMap<ResourceId, ResourceId>,
     /// For rules that are sent: the proxy's resources that they lead to.
@@ -41,6 +47,7 @@ pub struct Push {
     /// The inverse of `leads_to`.
     led_to_by: MultiMap<ResourceId, ResourceId>,
     holds: Holds,
+    names: Names,
     takeover: Takeover,
     /// Which one the rules that wait were looked at with.
     last_way: Way,
@@ -56,10 +63,12 @@ impl Push {
         Self {
             proxy: AgentState::new(now),
             netfilter: AgentState::new(now),
+            dns: std::array::from_fn(|_| AgentState::new(now)),
             dependents: MultiMap::default(),
             leads_to: HashMap::new(),
             led_to_by: MultiMap::default(),
             holds: Holds::default(),
+            names: Names::default(),
             takeover: Takeover::new(takeover),
             last_way: Way::Shut,
             open: false,
@@ -72,6 +81,7 @@ impl Push {
         match agent {
             AgentName::Proxy => &self.proxy,
             AgentName::NetfilterAgent => &self.netfilter,
+            AgentName::Dns | AgentName::DnsA | AgentName::DnsB => &self.dns[place(agent)],
         }
     }
 
@@ -79,6 +89,7 @@ impl Push {
         match agent {
             AgentName::Proxy => &mut self.proxy,
             AgentName::NetfilterAgent => &mut self.netfilter,
+            AgentName::Dns | AgentName::DnsA | AgentName::DnsB => &mut self.dns[place(agent)],
         }
     }
 
@@ -93,20 +104,29 @@ impl Push {
         self.open
     }
 
-    /// Takes in what changed in the plan.
+    /// Takes in what changed in the plan. What is for one that answers for names is for all of them.
     pub fn desire(&mut self, agent: AgentName, id: ResourceId, planned: Option<Planned>) {
-        if agent == AgentName::NetfilterAgent {
-            let old = self.netfilter.desired(&id);
-            let new = planned.as_ref().map(|planned| &*planned.resource);
-            self.holds.desire(&id, old.map(|old| &*old.resource), new);
-            for required in old.into_iter().flat_map(|old| &old.requires) {
-                self.dependents.remove(required, &id);
-            }
-            for required in planned.iter().flat_map(|planned| &planned.requires) {
-                self.dependents.insert(required.clone(), id.clone());
+        match agent {
+            AgentName::Proxy => self.proxy.desire(id, planned),
+            AgentName::NetfilterAgent => self.desire_rule(id, planned),
+            AgentName::Dns | AgentName::DnsA | AgentName::DnsB => {
+                self.names.desire(&id, self.dns[0].desired(&id), planned.as_ref());
+                self.dns.iter_mut().for_each(|dns| dns.desire(id.clone(), planned.clone()));
             }
         }
-        self.state_mut(agent).desire(id, planned);
+    }
+
+    fn desire_rule(&mut self, id: ResourceId, planned: Option<Planned>) {
+        let old = self.netfilter.desired(&id);
+        let new = planned.as_ref().map(|planned| &*planned.resource);
+        self.holds.desire(&id, old.map(|old| &*old.resource), new);
+        for required in old.into_iter().flat_map(|old| &old.requires) {
+            self.dependents.remove(required, &id);
+        }
+        for required in planned.iter().flat_map(|planned| &planned.requires) {
+            self.dependents.insert(required.clone(), id.clone());
+        }
+        self.netfilter.desire(id, planned);
     }
 
     /// An agent is connected and told what it has in force.
@@ -161,8 +181,12 @@ impl Push {
                     self.netfilter.look_again(self.dependents.get(&id).cloned());
                 }
                 (AgentName::NetfilterAgent, Settled::Gone(id)) => self.leads_nowhere(&id),
+                (AgentName::NetfilterAgent, Settled::InForce(id) | Settled::Rejected(id)) => {
+                    let named: Vec<_> = self.names.dependents(&id).cloned().collect();
+                    self.dns.iter_mut().for_each(|dns| dns.look_again(named.iter().cloned()));
+                }
                 (AgentName::Proxy, Settled::Gone(_))
-                | (AgentName::NetfilterAgent, Settled::InForce(_) | Settled::Rejected(_)) => {}
+                | (AgentName::Dns | AgentName::DnsA | AgentName::DnsB, _) => {}
             }
         }
     }
@@ -225,6 +249,17 @@ impl Push {
                 self.forget_dropped();
                 requests
             }
+            AgentName::Dns | AgentName::DnsA | AgentName::DnsB => {
+                let overdue = self.names.review(now);
+                self.dns.iter_mut().for_each(|dns| dns.look_again(overdue.iter().cloned()));
+                let (names, netfilter, dns) = (&self.names, &self.netfilter, &mut self.dns[place(agent)]);
+                let mut requests =
+                    dns.outgoing(now, |planned| names.may_send(planned, netfilter), |_, _| true);
+                dns.take_dropped();
+                // Nothing leads to it that could be led elsewhere: who asks it asks the other, or again.
+                requests.extend(dns.relieve(now));
+                requests
+            }
         }
     }
 
@@ -234,7 +269,7 @@ impl Push {
         // What a rule requires may have changed without the rule. One that is not desired any more is on its way out.
         let is_settled = |(rule, led_to): (&ResourceId, &Vec<ResourceId>)| {
             let requires = netfilter.desired(rule).map_or(led_to, |planned| &planned.requires);
-            requires.iter().all(|required| takeover::is_settled(proxy, required))
+            requires.iter().all(|required| proxy.is_settled(required))
         };
         if self.takeover.review(proxy, || leads_to.iter().all(is_settled)) {
             self.desire_takeover();
@@ -273,7 +308,7 @@ impl Push {
         let way = self.way();
         let is_ready = |id: &ResourceId| {
             let required = netfilter.desired(id).map_or(&[][..], |planned| planned.requires.as_slice());
-            required.is_empty() || way.is_open(|| required.iter().all(|id| takeover::is_settled(proxy, id)))
+            required.is_empty() || way.is_open(|| required.iter().all(|id| proxy.is_settled(id)))
         };
         for workload in self.holds.review(now, is_new, is_ready) {
             self.netfilter.look_again(self.holds.grants(&workload).cloned());
@@ -312,7 +347,7 @@ impl Push {
         led_to
     }
 
-    /// What a rule still waits for; empty when for nothing.
+    /// What a rule of the netfilter-agent still waits for; empty when for nothing.
     #[must_use]
     pub fn waits_for(&self, id: &ResourceId) -> Vec<&ResourceId> {
         if self.way() == Way::Open {
@@ -327,6 +362,11 @@ impl Push {
     pub fn rejections(&self, agent: AgentName) -> &BTreeMap<ResourceId, String> {
         self.state(agent).rejections()
     }
+}
+
+/// The place of one that answers for names among them.
+fn place(agent: AgentName) -> usize {
+    AgentName::DNS.iter().position(|dns| *dns == agent).unwrap_or_default()
 }
 
 /// Whether rules that lead to the proxy may be sent.

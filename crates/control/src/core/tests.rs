@@ -67,7 +67,7 @@ impl Bench {
     }
 
     fn nothing_is_sent(&mut self) {
-        for agent in AgentName::ALL {
+        for agent in self.sent.keys().copied().collect::<Vec<_>>() {
             assert_eq!(self.sent(agent), (vec![], false));
         }
     }
@@ -234,6 +234,16 @@ fn an_agent_that_stays_away_holds_up_the_other_for_a_moment_only() {
         !ids.iter().any(|id| id.ends_with(":80/tcp") && !id.contains('>')),
         "no rule without the proxy: {ids:?}"
     );
+}
+
+#[test]
+fn dns_is_not_waited_for() {
+    let mut bench = Bench::new([SourceName::Docker]);
+    bench.list_ports();
+    AgentName::TRAFFIC.into_iter().for_each(|agent| bench.connect(agent, Vec::new()));
+    bench.observe(Observation::Containers(vec![container("web:80")]));
+    bench.observe(Observation::Live(SourceName::Docker));
+    assert!(bench.sent(AgentName::NetfilterAgent).1);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! One agent: what it should have, and what it has.
 
+mod settle;
 mod snapshot;
 
 use std::{
@@ -81,6 +82,8 @@ pub struct AgentState {
     is_due: BTreeSet<ResourceId>,
     link: Link,
     since: Instant,
+    /// Whether it was ever connected.
+    was_there: bool,
     /// It said on this stream that it is about to stop.
     draining: bool,
     /// It was told that nothing new leads to it.
@@ -104,6 +107,7 @@ impl AgentState {
             is_due: BTreeSet::new(),
             link: Link::Down("not connected yet".into()),
             since: now,
+            was_there: false,
             draining: false,
             relieved: false,
             snapshot_end: None,
@@ -121,8 +125,15 @@ impl AgentState {
     }
 
     /// Whether it can be told anything.
-    pub(super) fn is_up(&self) -> bool {
+    #[must_use]
+    pub fn is_up(&self) -> bool {
         !matches!(self.link, Link::Down(_))
+    }
+
+    /// Whether it was ever connected.
+    #[must_use]
+    pub fn was_there(&self) -> bool {
+        self.was_there
     }
 
     /// Whether it is about to stop.
@@ -168,6 +179,11 @@ impl AgentState {
         })
     }
 
+    /// Whether it need not be waited for: what it rejects is settled as well, and its next try may be long in coming.
+    pub(super) fn is_settled(&self, id: &ResourceId) -> bool {
+        self.is_in_force(id) || self.rejections.contains_key(id)
+    }
+
     /// Resources that it rejected, with the reason.
     pub(super) fn rejections(&self) -> &BTreeMap<ResourceId, String> {
         &self.rejections
@@ -186,6 +202,10 @@ impl AgentState {
     }
 
     pub(super) fn look_again(&mut self, ids: impl IntoIterator<Item = ResourceId>) {
+        // Its stream will begin with a snapshot, which looks at everything.
+        if !self.is_up() {
+            return;
+        }
         for id in ids {
             if self.is_due.insert(id.clone()) {
                 self.due.push_back(id);
@@ -195,6 +215,9 @@ impl AgentState {
 
     /// As [`AgentState::look_again`], before everything else.
     pub(super) fn look_first(&mut self, id: ResourceId) {
+        if !self.is_up() {
+            return;
+        }
         self.is_due.insert(id.clone());
         self.due.push_front(id);
     }
@@ -218,7 +241,7 @@ impl AgentState {
         self.dropped.extend(before.into_keys().filter(|id| !self.held.contains_key(id)));
         self.rejections.clear();
         self.link = Link::Syncing;
-        self.since = now;
+        (self.since, self.was_there) = (now, true);
         (self.draining, self.relieved) = (false, false);
         self.snapshot_end = None;
         (self.sent, self.acknowledged) = (0, 0);
@@ -232,6 +255,8 @@ impl AgentState {
         self.link = Link::Down(why);
         (self.draining, self.relieved) = (false, false);
         self.unsettled.clear();
+        self.due.clear();
+        self.is_due.clear();
     }
 
     /// It is about to stop.
@@ -246,55 +271,6 @@ impl AgentState {
             self.relieved = true;
             self.request(Message::Relieved(v1::Relieved {}), None, now)
         })
-    }
-
-    pub(super) fn acknowledged(&mut self, version: u64) -> Vec<Settled> {
-        let mut settled = Vec::new();
-        if !self.is_up() {
-            return settled;
-        }
-        self.acknowledged = self.acknowledged.max(version);
-        while let Some((at, _, _)) = self.unsettled.front()
-            && *at <= version
-        {
-            let Some((at, Some(id), _)) = self.unsettled.pop_front() else { continue };
-            let Some(held) = self.held.get_mut(&id).filter(|held| held.version == at) else { continue };
-            held.settled = true;
-            if held.is_rejected {
-                settled.push(Settled::Rejected(id));
-                continue;
-            }
-            self.rejections.remove(&id);
-            if held.is_removal {
-                self.held.remove(&id);
-                self.look_again([id.clone()]);
-                settled.push(Settled::Gone(id));
-            } else {
-                held.was_in_force = true;
-                settled.push(Settled::InForce(id));
-            }
-        }
-        if self.snapshot_end.is_some_and(|end| end <= version) {
-            self.link = Link::Live;
-        }
-        settled
-    }
-
-    /// Whether that was not known before.
-    pub(super) fn rejected(&mut self, version: u64, id: &ResourceId, reason: &str) -> bool {
-        let Some(held) = self.held.get_mut(id).filter(|held| held.version <= version) else { return false };
-        held.is_rejected = true;
-        self.rejections.insert(id.clone(), reason.to_owned()).is_none_or(|before| before != reason)
-    }
-
-    pub(super) fn retry_rejected(&mut self) {
-        let rejected: Vec<_> = self.rejections.keys().cloned().collect();
-        for id in &rejected {
-            if let Some(held) = self.held.get_mut(id).filter(|held| held.settled && held.is_rejected) {
-                held.is_retry = true;
-            }
-        }
-        self.look_again(rejected);
     }
 
     /// What the agent turned out not to have since the last call.

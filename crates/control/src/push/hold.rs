@@ -36,7 +36,7 @@ impl Holds {
             Some(Resource::Workload(_)) => {
                 self.unseen.insert(id.clone());
             }
-            _ => {}
+            Some(_) | None => {}
         }
     }
 

@@ -9,7 +9,8 @@ use std::{
 use steppe_api::{
     uds,
     v1::{
-        self, netfilter_agent_client::NetfilterAgentClient, proxy_client::ProxyClient, sync_response::Message,
+        self, dns_client::DnsClient, netfilter_agent_client::NetfilterAgentClient, proxy_client::ProxyClient,
+        sync_response::Message,
     },
 };
 use steppe_model::{Resource, ResourceId};
@@ -17,7 +18,7 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Status, Streaming, transport::Channel};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::agent::AgentName;
 
@@ -70,18 +71,28 @@ enum LinkError {
     Closed,
 }
 
-/// Keeps a connection to the agent, and tells what happens on it. Runs until `events` is closed.
+/// Keeps a connection to the agent, and tells what happens on it.
 pub async fn keep_connected(peer: Peer, events: mpsc::Sender<(AgentName, LinkEvent)>) {
-    let mut last_error = String::new();
+    let mut last_error = None;
+    let mut was_there = false;
     loop {
-        let Err(error) = converse(&peer, &events).await;
+        let mut is_there = false;
+        let Err(error) = converse(&peer, &events, &mut is_there).await;
+        was_there |= is_there;
         let error = error.to_string();
-        if error != last_error {
-            warn!(agent = peer.agent.process().name(), error, "not connected");
-            last_error.clone_from(&error);
-        }
-        if events.send((peer.agent, LinkEvent::Disconnected(error))).await.is_err() {
-            return;
+        // What was said before need not be said again.
+        if is_there || last_error.as_ref() != Some(&error) {
+            let agent = peer.agent.process().name();
+            // Of dns there are one or two, and not three.
+            if !was_there && AgentName::DNS.contains(&peer.agent) {
+                debug!(agent, error, "not connected");
+            } else {
+                warn!(agent, error, "not connected");
+            }
+            last_error = Some(error.clone());
+            if events.send((peer.agent, LinkEvent::Disconnected(error))).await.is_err() {
+                return;
+            }
         }
         tokio::time::sleep(RETRY).await;
     }
@@ -102,12 +113,14 @@ pub(crate) async fn connect(socket: &Path, uid: u32) -> Result<Channel, String> 
 async fn converse(
     peer: &Peer,
     events: &mpsc::Sender<(AgentName, LinkEvent)>,
+    is_there: &mut bool,
 ) -> Result<std::convert::Infallible, LinkError> {
     let channel = connect(&peer.socket, peer.uid).await.map_err(LinkError::Connect)?;
     let (requests, outgoing) = mpsc::unbounded_channel();
     let mut responses = open_sync(peer.agent, channel, UnboundedReceiverStream::new(outgoing)).await?;
     let inventory = read_inventory(&mut responses).await?;
     info!(agent = peer.agent.process().name(), in_force = inventory.len(), "connected");
+    *is_there = true;
     let tell = |event| events.send((peer.agent, event));
     tell(LinkEvent::Connected(inventory, requests)).await.map_err(|_| LinkError::Closed)?;
     loop {
@@ -136,6 +149,9 @@ async fn open_sync(
         }
         AgentName::NetfilterAgent => {
             NetfilterAgentClient::new(channel).max_decoding_message_size(MESSAGE_LIMIT).sync(outgoing).await?
+        }
+        AgentName::Dns | AgentName::DnsA | AgentName::DnsB => {
+            DnsClient::new(channel).max_decoding_message_size(MESSAGE_LIMIT).sync(outgoing).await?
         }
     };
     Ok(response.into_inner())

@@ -55,11 +55,6 @@ pub(super) fn id() -> ResourceId {
     steppe_model::Takeover.id()
 }
 
-/// Whether the proxy keeps a rule from nothing: what it rejects is settled as well, and its next try may be long in coming.
-pub(super) fn is_settled(proxy: &AgentState, required: &ResourceId) -> bool {
-    proxy.is_in_force(required) || proxy.rejections().contains_key(required)
-}
-
 /// Whether a rule may be sent as far as the proxy is concerned, which is there to stay.
 pub(super) fn is_led(proxy: &AgentState, planned: &Planned) -> bool {
     let is_port = matches!(*planned.resource, Resource::ServicePort(_));
@@ -68,6 +63,6 @@ pub(super) fn is_led(proxy: &AgentState, planned: &Planned) -> bool {
     };
     planned.requires.iter().all(|required| {
         // Of the clients of a port, one that is rejected must not hold up the others.
-        proxy.is_in_force(required) || (is_port && is_client(required) && is_settled(proxy, required))
+        proxy.is_in_force(required) || (is_port && is_client(required) && proxy.is_settled(required))
     })
 }

@@ -1,6 +1,7 @@
-//! By subject. What they share: services as the planner makes them, and a [`Bench`] with two agents.
+//! By subject. What they share: services as the planner makes them, and a [`Bench`] with three agents.
 
 mod bench;
+mod names;
 mod properties;
 mod rejections;
 mod rules;
@@ -12,7 +13,10 @@ use steppe_model::{Client, Grant, Listener, ListenerKey, ServiceKey, ServicePort
 
 use self::bench::Bench;
 use super::*;
-use crate::agent::AgentName::{NetfilterAgent, Proxy};
+use crate::agent::AgentName::{Dns, DnsA, DnsB, NetfilterAgent, Proxy};
+
+/// Those that a [`Bench`] has.
+const AGENTS: [AgentName; 3] = [Proxy, NetfilterAgent, Dns];
 
 fn key(n: u8) -> ServiceKey {
     ServiceKey { user: None, name: format!("s{n}").parse().unwrap(), tag: None }
@@ -55,6 +59,26 @@ fn workload() -> Resource {
         user: None,
         guarded: false,
     })
+}
+
+/// The asker that names these services, as the planner makes it.
+fn asker(services: &[u8]) -> (Resource, Vec<ResourceId>) {
+    let mut requires = vec![workload().id()];
+    let named = services.iter().map(|n| {
+        let vip = [247, 0, 0, n + 1].into();
+        let port = VirtualPort::new(steppe_model::Protocol::Tcp, 80);
+        requires.push(Grant { workload: WorkloadId::new("w"), vip, port }.id());
+        steppe_model::AskedName { name: format!("s{n}").parse().unwrap(), vip, ports: vec![port] }
+    });
+    let names = named.collect();
+    let asker = steppe_model::Asker {
+        ip: [172, 17, 0, 2].into(),
+        workload: "w".into(),
+        user: None,
+        network: None,
+        names,
+    };
+    (Resource::Asker(asker), requires)
 }
 
 /// The ids that are upserted.

@@ -27,7 +27,7 @@ pub fn status(core: &Core, now: Instant) -> v1::ControlStatus {
             synced: core.push.is_open(),
         }),
         node: core.planner.node().to_string(),
-        agents: AgentName::ALL.into_iter().map(|agent| agent_status(core, agent, now)).collect(),
+        agents: shown_agents(core).map(|agent| agent_status(core, agent, now)).collect(),
         sources: core.sources.iter().map(|(name, health)| source(name.as_str(), health, now)).collect(),
         workloads: core.planner.workloads().count() as u64,
         workloads_without_address: without_address.count() as u64,
@@ -37,6 +37,20 @@ pub fn status(core: &Core, now: Instant) -> v1::ControlStatus {
         takeover_in_force: core.push.is_taken_over(),
         ..v1::ControlStatus::default()
     }
+}
+
+/// The agents that there should be. dns is one process or two: those that were there, and `dns` when none was.
+fn shown_agents(core: &Core) -> impl Iterator<Item = AgentName> {
+    let is_up = |agent| core.push.state(agent).is_up();
+    let was_there = |agent| core.push.state(agent).was_there();
+    let [alone, pair @ ..] = AgentName::DNS;
+    // Whichever is there now has taken the place of the other.
+    let is_pair = !is_up(alone) && pair.into_iter().any(was_there);
+    let dns = AgentName::DNS.into_iter().filter(move |agent| match *agent == alone {
+        true => !is_pair,
+        false => is_up(*agent) || (is_pair && was_there(*agent)),
+    });
+    AgentName::TRAFFIC.into_iter().chain(dns)
 }
 
 fn agent_status(core: &Core, agent: AgentName, now: Instant) -> v1::AgentStatus {

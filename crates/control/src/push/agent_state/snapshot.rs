@@ -60,8 +60,15 @@ impl AgentState {
 /// The order in a snapshot: what others refer to comes first.
 fn rank(resource: &Resource) -> u8 {
     match resource {
-        Resource::Client(_) | Resource::ServicePort(_) | Resource::PublishedPort(_) => 1,
-        Resource::Grant(_) => 2,
-        _ => 0,
+        Resource::Listener(_)
+        | Resource::VirtualIp(_)
+        | Resource::Takeover(_)
+        | Resource::Network(_)
+        | Resource::Doors(_)
+        | Resource::Asker(_)
+        | Resource::Member(_) => 0,
+        Resource::Workload(_) => 1,
+        Resource::Client(_) | Resource::ServicePort(_) | Resource::PublishedPort(_) => 2,
+        Resource::Grant(_) => 3,
     }
 }

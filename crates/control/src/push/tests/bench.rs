@@ -1,4 +1,4 @@
-//! Two agents that put in force whatever they are told, when the test lets them, and watch the order.
+//! Three agents that put in force whatever they are told, when the test lets them, and watch the order.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -42,8 +42,10 @@ impl FakeAgent {
 pub(super) struct Bench {
     pub(super) push: Push,
     pub(super) now: Instant,
+    begun: Instant,
     pub(super) proxy: FakeAgent,
     pub(super) netfilter: FakeAgent,
+    pub(super) dns: FakeAgent,
     /// Whether a Takeover was the last that the netfilter-agent was told of it.
     takeover_sent: bool,
     /// Whether this life of control knows what rules there are.
@@ -61,12 +63,13 @@ impl Bench {
         let now = Instant::now();
         let mut push = Push::new(takeover, now);
         push.open();
-        let (proxy, netfilter) = (FakeAgent::default(), FakeAgent::default());
         Self {
             push,
             now,
-            proxy,
-            netfilter,
+            begun: now,
+            proxy: FakeAgent::default(),
+            netfilter: FakeAgent::default(),
+            dns: FakeAgent::default(),
             takeover_sent: false,
             knows_rules: true,
             requires: BTreeMap::new(),
@@ -75,7 +78,7 @@ impl Bench {
 
     /// control is killed and starts anew; it desires nothing yet.
     pub(super) fn restart_control(&mut self) {
-        AgentName::ALL.into_iter().for_each(|agent| self.agent(agent).connected = false);
+        AGENTS.into_iter().for_each(|agent| self.agent(agent).connected = false);
         self.push = Push::new(true, self.now);
         self.knows_rules = false;
     }
@@ -84,6 +87,7 @@ impl Bench {
         match agent {
             Proxy => &mut self.proxy,
             NetfilterAgent => &mut self.netfilter,
+            Dns | DnsA | DnsB => &mut self.dns,
         }
     }
 
@@ -120,8 +124,8 @@ impl Bench {
     pub(super) fn kill(&mut self, agent: AgentName) {
         self.cut_off(agent);
         // A process that dies takes its sockets with it; the kernel's rules stay.
-        if agent == Proxy {
-            self.proxy = FakeAgent::default();
+        if agent != NetfilterAgent {
+            *self.agent(agent) = FakeAgent::default();
         }
     }
 
@@ -146,6 +150,7 @@ impl Bench {
                 (NetfilterAgent, Message::Upsert(wire)) => {
                     self.check_rule(&Resource::try_from(wire).unwrap())
                 }
+                (Dns, Message::Upsert(wire)) => self.check_name(&Resource::try_from(wire).unwrap()),
                 (NetfilterAgent, Message::Remove(id)) if id == takeover::id().as_str() => {
                     self.check_hand_back()
                 }
@@ -185,6 +190,18 @@ impl Bench {
                 assert!(is_known || is_taken_over || is_led, "{id} before its client");
             }
             _ => {}
+        }
+    }
+
+    /// Make before break: what dns is told of stands on rules in force.
+    fn check_name(&mut self, resource: &Resource) {
+        let id = resource.id();
+        if self.dns.in_force.get(&id) == Some(resource) {
+            return;
+        }
+        let is_overdue = self.now - self.begun >= hold::LONGEST;
+        for required in self.requires[&id].iter().take(if is_overdue { 1 } else { usize::MAX }) {
+            assert!(self.netfilter.in_force.contains_key(required), "{id} before {required}");
         }
     }
 
@@ -275,13 +292,13 @@ impl Bench {
 
     /// All agents are there and do all that they can.
     pub(super) fn settle(&mut self) {
-        for agent in AgentName::ALL {
+        for agent in AGENTS {
             if !self.agent(agent).connected {
                 self.connect(agent);
             }
         }
         for _ in 0..200 {
-            for agent in AgentName::ALL {
+            for agent in AGENTS {
                 self.send(agent);
                 self.step(agent);
                 self.acknowledge(agent);
@@ -289,8 +306,9 @@ impl Bench {
         }
     }
 
-    /// What is in force on both.
+    /// What is in force on all.
     pub(super) fn in_force(&self) -> BTreeMap<ResourceId, Resource> {
-        self.proxy.in_force.clone().into_iter().chain(self.netfilter.in_force.clone()).collect()
+        let agents = [&self.proxy, &self.netfilter, &self.dns];
+        agents.into_iter().flat_map(|agent| agent.in_force.clone()).collect()
     }
 }

@@ -11,12 +11,12 @@ enum Event {
     Add(u8, u8),
     Remove(u8),
     Workload(bool),
-    Send(bool),
-    Step(bool),
-    Acknowledge(bool),
-    Connect(bool),
-    CutOff(bool),
-    Kill(bool),
+    Send(AgentName),
+    Step(AgentName),
+    Acknowledge(AgentName),
+    Connect(AgentName),
+    CutOff(AgentName),
+    Kill(AgentName),
     DrainProxy,
     RestartControl,
 }
@@ -26,23 +26,36 @@ fn any_event() -> impl Strategy<Value = Event> {
         6 => (0..3u8, 1..3u8).prop_map(|(n, weight)| Event::Add(n, weight)),
         4 => (0..3u8).prop_map(Event::Remove),
         2 => any::<bool>().prop_map(Event::Workload),
-        12 => any::<bool>().prop_map(Event::Send),
-        18 => any::<bool>().prop_map(Event::Step),
-        12 => any::<bool>().prop_map(Event::Acknowledge),
-        6 => any::<bool>().prop_map(Event::Connect),
-        1 => any::<bool>().prop_map(Event::CutOff),
-        2 => any::<bool>().prop_map(Event::Kill),
+        18 => any_agent().prop_map(Event::Send),
+        27 => any_agent().prop_map(Event::Step),
+        18 => any_agent().prop_map(Event::Acknowledge),
+        9 => any_agent().prop_map(Event::Connect),
+        1 => any_agent().prop_map(Event::CutOff),
+        2 => any_agent().prop_map(Event::Kill),
         1 => Just(Event::DrainProxy),
         1 => Just(Event::RestartControl),
     ]
 }
 
-fn agent(proxy: bool) -> AgentName {
-    if proxy { Proxy } else { NetfilterAgent }
+fn any_agent() -> impl Strategy<Value = AgentName> {
+    prop::sample::select(AGENTS.to_vec())
 }
 
 /// What is desired, and with what it is.
 type Desired = BTreeMap<ResourceId, (Resource, Vec<ResourceId>)>;
+
+/// The workload, if there is one, may name every service that it is granted.
+fn name_all(bench: &mut Bench, desired: &mut Desired) {
+    let is_granted = |n: &u8| service(*n, 1).iter().any(|(resource, _)| desired.contains_key(&resource.id()));
+    let granted: Vec<u8> = (0..3).filter(is_granted).collect();
+    let (asker, requires) = asker(&granted);
+    if desired.contains_key(&workload().id()) {
+        desired.insert(asker.id(), (asker.clone(), requires.clone()));
+        bench.desire(asker, requires);
+    } else if desired.remove(&asker.id()).is_some() {
+        bench.push.desire(Dns, asker.id(), None);
+    }
+}
 
 fn happens(bench: &mut Bench, desired: &mut Desired, event: Event) {
     match event {
@@ -51,31 +64,35 @@ fn happens(bench: &mut Bench, desired: &mut Desired, event: Event) {
                 desired.insert(resource.id(), (resource.clone(), requires.clone()));
                 bench.desire(resource, requires);
             }
+            name_all(bench, desired);
         }
         Event::Remove(n) => {
             for (resource, _) in service(n, 1) {
                 desired.remove(&resource.id());
                 bench.push.desire(AgentName::of(&resource), resource.id(), None);
             }
+            name_all(bench, desired);
         }
         Event::Workload(true) => {
             desired.insert(workload().id(), (workload(), vec![]));
             bench.desire(workload(), vec![]);
+            name_all(bench, desired);
         }
         Event::Workload(false) => {
             desired.remove(&workload().id());
             bench.push.desire(NetfilterAgent, workload().id(), None);
+            name_all(bench, desired);
         }
-        Event::Send(proxy) => bench.send(agent(proxy)),
-        Event::Step(proxy) => bench.step(agent(proxy)),
-        Event::Acknowledge(proxy) => bench.acknowledge(agent(proxy)),
-        Event::Connect(proxy) => {
-            if !bench.agent(agent(proxy)).connected {
-                bench.connect(agent(proxy));
+        Event::Send(agent) => bench.send(agent),
+        Event::Step(agent) => bench.step(agent),
+        Event::Acknowledge(agent) => bench.acknowledge(agent),
+        Event::Connect(agent) => {
+            if !bench.agent(agent).connected {
+                bench.connect(agent);
             }
         }
-        Event::CutOff(proxy) => bench.cut_off(agent(proxy)),
-        Event::Kill(proxy) => bench.kill(agent(proxy)),
+        Event::CutOff(agent) => bench.cut_off(agent),
+        Event::Kill(agent) => bench.kill(agent),
         Event::DrainProxy => bench.drain(),
         Event::RestartControl => {
             bench.restart_control();

@@ -49,7 +49,7 @@ fn control_that_starts_anew_takes_no_listener_from_a_rule() {
     bench.settle();
     // Nothing of it is desired by the next life of control.
     bench.restart_control();
-    AgentName::ALL.into_iter().for_each(|agent| bench.connect(agent));
+    AGENTS.into_iter().for_each(|agent| bench.connect(agent));
     bench.settle();
     assert!(bench.proxy.in_force.is_empty() && bench.netfilter.in_force.is_empty());
 }
@@ -75,7 +75,7 @@ fn a_rule_stays_as_it_is_until_its_new_listener_is_there() {
     moved.into_iter().for_each(|(resource, requires)| bench.desire(resource, requires));
     let before = bench.netfilter.in_force.clone();
     // The proxy is there, and has not put it in force yet.
-    AgentName::ALL.into_iter().for_each(|agent| bench.connect(agent));
+    AGENTS.into_iter().for_each(|agent| bench.connect(agent));
     bench.settle_one(NetfilterAgent);
     assert_eq!(bench.netfilter.in_force, before);
     bench.settle();
