@@ -1,22 +1,22 @@
-//! The command line: one optional address and `--name value` pairs.
+//! The command line: words and `--name value` pairs.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Options that take no value.
-const SWITCHES: [&str; 2] = ["forever", "changes"];
+const SWITCHES: [&str; 3] = ["forever", "changes", "tcp"];
 
 /// What follows the subcommand.
 pub(crate) struct Args {
-    address: Option<String>,
+    words: Vec<String>,
     options: HashMap<String, String>,
 }
 
 impl Args {
-    /// Splits words into the address and the options.
+    /// Splits what follows into the options and the other words.
     pub(crate) fn parse(mut words: impl Iterator<Item = String>) -> Result<Self, String> {
-        let mut args = Self { address: None, options: HashMap::new() };
+        let mut args = Self { words: Vec::new(), options: HashMap::new() };
         while let Some(word) = words.next() {
             if let Some(name) = word.strip_prefix("--") {
                 let value = if SWITCHES.contains(&name) {
@@ -25,16 +25,29 @@ impl Args {
                     words.next().ok_or_else(|| format!("--{name} needs a value"))?
                 };
                 args.options.insert(name.to_owned(), value);
-            } else if args.address.replace(word).is_some() {
-                return Err("one address, please".to_owned());
+            } else {
+                args.words.push(word);
             }
         }
         Ok(args)
     }
 
+    /// The words that belong to no option.
+    pub(crate) fn words(&self) -> &[String] {
+        &self.words
+    }
+
+    /// The only one.
+    pub(crate) fn word(&self) -> Result<&str, String> {
+        match &self.words[..] {
+            [word] => Ok(word),
+            words => Err(format!("one word is expected, not {}", words.len())),
+        }
+    }
+
     /// The address and port to connect to.
     pub(crate) fn address(&self) -> Result<SocketAddr, String> {
-        let text = self.address.as_deref().ok_or("which ADDR:PORT?")?;
+        let text = self.word()?;
         text.parse().map_err(|_| format!("`{text}` is no ADDR:PORT"))
     }
 

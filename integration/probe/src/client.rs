@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use steppe_probe::{Attempt, Outcome, greet, now_ns};
 
 /// Default time-out of one attempt: above a SYN's first retransmission at 1 s, below its second at 3 s.
-const TIMEOUT_MS: u64 = 2_000;
+pub(crate) const TIMEOUT_MS: u64 = 2_000;
 
 /// Prints `START_NS END_NS OUTCOME` for each attempt; with `--changes` for those alone whose kind of outcome is not
 /// that of the attempt before or after, so that a tight loop costs no more than its connects.
@@ -80,7 +80,8 @@ fn pause(interval: Duration) {
     }
 }
 
-fn say(line: &str) -> Result<(), String> {
+/// Prints a line, and so that it is seen at once.
+pub(crate) fn say(line: &str) -> Result<(), String> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{line}").and_then(|()| out.flush()).map_err(|e| format!("stdout: {e}"))
 }

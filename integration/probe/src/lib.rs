@@ -1,5 +1,8 @@
-//! What the probe and the testbed share: how one connection attempt ends, and its line of text.
+//! What the probe and the testbed share: how one connection attempt ends, and its line of text; frames and DNS messages.
 #![forbid(unsafe_code)]
+
+pub mod frame;
+pub mod message;
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read};
@@ -31,6 +34,8 @@ pub enum Outcome {
     Timeout,
     /// The server closed before it told its name.
     Eof,
+    /// There is no such name.
+    NoName,
     /// Anything else, in the system's words.
     Error(String),
 }
@@ -73,6 +78,7 @@ impl fmt::Display for Outcome {
             Self::Prohibited => f.write_str("prohibited"),
             Self::Timeout => f.write_str("timeout"),
             Self::Eof => f.write_str("eof"),
+            Self::NoName => f.write_str("noname"),
             Self::Error(text) => write!(f, "error {text}"),
         }
     }
@@ -91,6 +97,7 @@ impl FromStr for Outcome {
             "prohibited" => Self::Prohibited,
             "timeout" => Self::Timeout,
             "eof" => Self::Eof,
+            "noname" => Self::NoName,
             "error" => Self::Error(rest.to_owned()),
             _ => return Err(format!("`{text}` is no outcome of the probe")),
         })
@@ -186,6 +193,7 @@ mod tests {
             Outcome::Prohibited,
             Outcome::Timeout,
             Outcome::Eof,
+            Outcome::NoName,
             Outcome::Error("no such device (os error 19)".into()),
         ] {
             let attempt = Attempt { start_ns: 5, end_ns: 7, outcome };

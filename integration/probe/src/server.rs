@@ -1,18 +1,18 @@
-//! The servers: a line echo that tells its name first, and HTTP with a state that can be set.
+//! The servers: a line echo that tells its name first, HTTP with a state that can be set, and one for every protocol.
 
 use crate::args::Args;
+use crate::client::say;
 use std::io::{BufRead, BufReader, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
+use steppe_probe::now_ns;
 
 /// While this file exists in the container, `serve-http` answers 503.
 const FAIL: &str = "/fail";
 
 /// Accepts on `--port`, a thread a connection, until killed.
 pub(crate) fn serve(args: &Args, answer: fn(TcpStream, &str) -> std::io::Result<()>) -> Result<(), String> {
-    let port = args.number("port", 0)?;
-    let port = u16::try_from(port).map_err(|_| format!("--port {port}: 65535 is the largest"))?;
-    let name = args.text("name")?.to_owned();
+    let (port, name) = (port(args)?, args.text("name")?.to_owned());
     let listener =
         TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).map_err(|e| format!("port {port}: {e}"))?;
     let at = listener.local_addr().map_err(|e| e.to_string())?;
@@ -23,6 +23,52 @@ pub(crate) fn serve(args: &Args, answer: fn(TcpStream, &str) -> std::io::Result<
         std::thread::spawn(move || answer(stream, &name).ok());
     }
     Ok(())
+}
+
+/// Listens on `--port` for TCP and UDP, IPv4 and (where the kernel has it) IPv6. Prints `NS tcp FROM` and `NS udp FROM TEXT`;
+/// answers each datagram with the name.
+pub(crate) fn serve_all(args: &Args) -> Result<(), String> {
+    let (port, name) = (port(args)?, args.text("name")?.to_owned());
+    let failed = |e: std::io::Error| format!("port {port}: {e}");
+    let datagrams = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port))
+        .or_else(|_| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)))
+        .map_err(failed)?;
+    let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port))
+        .or_else(|_| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)))
+        .map_err(failed)?;
+    println!("listening {}", listener.local_addr().map_err(failed)?);
+    let answer = name.clone();
+    std::thread::spawn(move || answer_datagrams(&datagrams, &answer));
+    for stream in listener.incoming().flatten() {
+        let name = name.clone();
+        if let Ok(from) = stream.peer_addr() {
+            say(&format!("{} tcp {}", now_ns(), canonical(from)))?;
+        }
+        std::thread::spawn(move || lines(stream, &name).ok());
+    }
+    Ok(())
+}
+
+/// Never ends: what a datagram that was sent before makes the socket say is not this one's business.
+fn answer_datagrams(socket: &UdpSocket, name: &str) {
+    let mut buffer = [0; 512];
+    loop {
+        if let Ok((n, from)) = socket.recv_from(&mut buffer) {
+            let text = String::from_utf8_lossy(&buffer[..n]);
+            say(&format!("{} udp {} {}", now_ns(), canonical(from), text.trim_end())).ok();
+            socket.send_to(name.as_bytes(), from).ok();
+        }
+    }
+}
+
+/// An IPv4 address as itself, also where an IPv6 socket saw it.
+fn canonical(from: SocketAddr) -> SocketAddr {
+    (from.ip().to_canonical(), from.port()).into()
+}
+
+fn port(args: &Args) -> Result<u16, String> {
+    let port = args.number("port", 0)?;
+    u16::try_from(port).map_err(|_| format!("--port {port}: 65535 is the largest"))
 }
 
 /// `NAME`, then an echo of each line, then `bye` once the peer has shut down its side.

@@ -9,6 +9,7 @@ mod docker_only;
 mod docs;
 mod explain;
 mod grpc;
+mod gvisor;
 mod instances;
 mod kills;
 mod newcomers;

@@ -6,6 +6,7 @@ use crate::image;
 use crate::lines::Lines;
 use crate::namespaces::Namespaces;
 use crate::output::Output;
+use crate::runsc;
 use serde_json::{Map, Value, json};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -54,6 +55,11 @@ impl Run {
     /// An HTTP server that tells its container's name; see [`Container::fail`].
     pub fn serve_http(name: &str, port: u16) -> Self {
         Self::server("serve-http", name, port)
+    }
+
+    /// A server for TCP and UDP, IPv4 and IPv6, that tells its container's name and prints who comes.
+    pub fn serve_all(name: &str, port: u16) -> Self {
+        Self::server("serve-all", name, port)
     }
 
     fn server(kind: &str, name: &str, port: u16) -> Self {
@@ -116,6 +122,25 @@ impl Run {
     #[must_use]
     pub fn address(mut self, address: Ipv4Addr) -> Self {
         self.address = Some(address);
+        self
+    }
+
+    /// Runs it under gVisor's runsc, whose own network stack it has then.
+    ///
+    /// # Panics
+    /// When there is no runsc.
+    #[must_use]
+    #[track_caller]
+    pub fn runsc(self) -> Self {
+        runsc::assert_installed();
+        self.host_config("Runtime", runsc::NAME.into())
+    }
+
+    /// Adds a capability, such as `NET_RAW`; may be called more than once.
+    #[must_use]
+    pub fn capability(mut self, name: &str) -> Self {
+        let added = self.host_config.entry("CapAdd").or_insert_with(|| json!([]));
+        added.as_array_mut().expect("it is a list").push(name.into());
         self
     }
 
@@ -230,16 +255,31 @@ impl Container {
         Lines::demultiplex(&self.name, stream)
     }
 
-    /// Connects once from inside its network, and reads the server's name. Costs no process.
+    /// Connects once from inside its network, and reads the server's name. Costs a process under runsc alone.
     pub fn connect(&self, to: impl Into<SocketAddr>) -> Attempt {
         let to = to.into();
+        if self.is_runsc() {
+            let timeout = CONNECT.as_millis().to_string();
+            let line = self.exec(&["probe", "connect", &to.to_string(), "--timeout-ms", &timeout]).ok();
+            return line.trim_end().parse().unwrap_or_else(|e| panic!("{}: {e}", self.name));
+        }
         self.enter(|| Attempt::make(to, CONNECT))
     }
 
-    /// Runs `work` inside its network namespace (its files and processes stay outside).
+    /// Whether it runs under runsc.
+    pub fn is_runsc(&self) -> bool {
+        self.inspected["HostConfig"]["Runtime"] == runsc::NAME
+    }
+
+    /// Its pid as the host sees it; under runsc its sandbox's.
+    pub fn pid(&self) -> u64 {
+        self.inspected["State"]["Pid"].as_u64().expect("Docker tells the pid")
+    }
+
+    /// Runs `work` inside its network namespace (its files and processes stay outside). Under runsc that is a namespace
+    /// without addresses: gVisor has taken them to itself.
     pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        let pid = &self.inspected["State"]["Pid"];
-        let path = PathBuf::from(format!("/proc/{pid}/ns/net"));
+        let path = PathBuf::from(format!("/proc/{}/ns/net", self.pid()));
         // Docker tells the pid as the host sees it, so it is looked up in the host.
         self.api.0.enter(|| Namespaces::net(&path)).enter(work)
     }

@@ -7,6 +7,7 @@ use crate::http;
 use crate::image;
 use crate::lines::Lines;
 use crate::namespaces::Namespaces;
+use crate::runsc;
 use serde_json::{Value, json};
 use std::io::BufReader;
 use std::os::unix::net::UnixStream;
@@ -47,6 +48,7 @@ impl Docker {
         let mut command: Vec<String> = command.map(str::to_owned).into();
         command.push(format!("--data-root={DATA_ROOT}"));
         command.push(format!("--cgroup-parent=/{cgroup}"));
+        command.push(format!("--add-runtime={}={}", runsc::NAME, runsc::WRAPPER));
         let daemon = Daemon::new("dockerd", home, command);
         Self { daemon, api: Api(Arc::clone(&home.namespaces)) }
     }

@@ -9,6 +9,7 @@ use crate::nomad::Nomad;
 use crate::output::{self, Output};
 use crate::stamped::Stamped;
 use crate::suite::{self, Identity, Suite};
+use crate::tools;
 use crate::wait::eventually;
 use serde_json::Value;
 use std::fmt::Write;
@@ -49,6 +50,7 @@ impl Host {
     /// `first` is the address of the cluster's first host.
     pub(crate) fn new(name: &str, address: Ipv4Addr, first: Ipv4Addr, holder: Holder, cluster: &str) -> Self {
         let home = holder.home();
+        tools::install(&home.namespaces);
         Self {
             docker: Docker::new(home, cluster),
             consul: Consul::client(name, address, home),
@@ -95,6 +97,12 @@ impl Host {
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]);
         output::run(&self.home.namespaces, command, "")
+    }
+
+    /// Runs the probe in the host to its end, as a user without any privilege unless `uid` is 0.
+    #[track_caller]
+    pub fn probe(&self, uid: u32, arguments: &[&str]) -> Output {
+        tools::probe(&self.home.namespaces, uid, arguments)
     }
 
     /// Describes a long-running program of the test's own, and starts nothing. Its log is `NAME.log`. It must be

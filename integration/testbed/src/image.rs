@@ -8,7 +8,8 @@ pub(crate) const NAME: &str = "steppe-probe";
 /// The same with a tag of its own: Nomad asks a registry for whatever has none.
 pub(crate) const TAGGED: &str = "steppe-probe:1";
 
-const PROBE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/steppe-probe"));
+/// The probe, linked statically.
+pub(crate) const PROBE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/steppe-probe"));
 const BUSYBOX: &str = "/bin/busybox";
 /// busybox's names in the image.
 const APPLETS: [&str; 12] =

@@ -3,7 +3,8 @@
 
 use crate::holder::Holder;
 use crate::namespaces::Namespaces;
-use crate::output::{run, sh};
+use crate::output::{Output, run, sh};
+use crate::tools;
 use crate::wait::eventually;
 use serde_json::Value;
 use std::fs::read_to_string;
@@ -55,6 +56,7 @@ pub struct Lan {
 impl Lan {
     pub(crate) fn new(holder: Holder) -> Self {
         let namespaces = Arc::clone(&holder.home().namespaces);
+        tools::install(&namespaces);
         let lan = Self { holder, namespaces };
         lan.ip(&format!(
             "link add br0 type bridge\naddr add {ROUTER}/{PREFIX} dev br0\naddr add {OUTSIDE}/32 dev lo\nlink set br0 up"
@@ -134,6 +136,12 @@ impl Lan {
     /// Who sent what [`Lan::vip_packets`] counts, in nft's words.
     pub fn vip_leaks(&self) -> String {
         sh(&self.namespaces, "nft list set bridge testbed leaks").ok()
+    }
+
+    /// Runs the probe there, as root, to its end.
+    #[track_caller]
+    pub fn probe(&self, arguments: &[&str]) -> Output {
+        tools::probe(&self.namespaces, 0, arguments)
     }
 
     /// The namespaces of the router and the world outside.

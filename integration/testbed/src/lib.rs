@@ -53,8 +53,10 @@ mod lines;
 mod namespaces;
 mod nomad;
 mod output;
+mod runsc;
 mod stamped;
 mod suite;
+mod tools;
 mod wait;
 
 pub mod machine;
@@ -72,6 +74,6 @@ pub use nix::sys::signal::Signal;
 pub use nomad::Nomad;
 pub use output::Output;
 pub use stamped::Stamped;
-pub use steppe_probe::{Attempt, Outcome, greet, now_ns, read_name};
+pub use steppe_probe::{Attempt, Outcome, frame, greet, message, now_ns, read_name};
 pub use suite::{GROUP, Identity, RUN_DIR, Suite, programs};
 pub use wait::{eventually, throughout};

@@ -6,7 +6,9 @@ use std::fs::{read_dir, read_link, read_to_string};
 use std::process::Command;
 
 /// Programs of the testbed that must not run outside a host.
-const DAEMONS: [&str; 5] = ["dockerd", "containerd", "containerd-shim", "consul", "steppe-"];
+const DAEMONS: [&str; 6] = ["dockerd", "containerd", "containerd-shim", "consul", "runsc", "steppe-"];
+/// What the kernel calls a program that was started as /proc/self/exe, as runsc does; its first argument says more.
+const NAMELESS: &str = "exe";
 
 /// Removes what killed runs left, as the first cluster would do: it is no change that the tests make.
 pub fn sweep() {
@@ -58,6 +60,15 @@ fn line_without_times(line: &str) -> String {
     kept.join(" ")
 }
 
+fn program(pid: &str) -> Option<String> {
+    let name = read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    if name.trim_end() != NAMELESS {
+        return Some(name.trim_end().to_owned());
+    }
+    let words = read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
+    words.split('\0').next().map(str::to_owned)
+}
+
 /// The testbed's programs in this process's own pid namespace, as `name`. A host has its own.
 fn daemons() -> Vec<String> {
     let namespace = |pid: &str| read_link(format!("/proc/{pid}/ns/pid")).ok();
@@ -66,8 +77,7 @@ fn daemons() -> Vec<String> {
     let mut names: Vec<String> = pids
         .filter_map(|pid| pid.to_str().map(str::to_owned))
         .filter(|pid| pid.bytes().all(|byte| byte.is_ascii_digit()) && namespace(pid) == ours)
-        .filter_map(|pid| read_to_string(format!("/proc/{pid}/comm")).ok())
-        .map(|name| name.trim_end().to_owned())
+        .filter_map(|pid| program(&pid))
         .filter(|name| DAEMONS.iter().any(|daemon| name.starts_with(daemon)))
         .collect();
     names.sort();

@@ -1,0 +1,59 @@
+//! Questions to a given DNS server, over UDP or TCP, and the answers in words.
+
+use crate::args::Args;
+use crate::client::{TIMEOUT_MS, say};
+use std::io::{ErrorKind, Read, Result, Write};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::time::Duration;
+use steppe_probe::Outcome;
+use steppe_probe::message::{self, Message};
+
+/// A client without EDNS(0) takes no more over UDP (RFC 1035 section 2.3.4), this one more.
+const LARGEST: usize = 4096;
+
+/// Asks `--server ADDR:PORT` for a name and type, by UDP or with `--tcp`, and prints the answer's code and flags, then each
+/// record; or, when none came, how that ended.
+pub(crate) fn ask(args: &Args) -> std::result::Result<(), String> {
+    let server: SocketAddr = args.text("server")?.parse().map_err(|_| "--server: ADDR:PORT is expected")?;
+    let timeout = args.millis("timeout-ms", TIMEOUT_MS)?;
+    let words = args.words();
+    let name = words.first().ok_or("which name?")?;
+    let kind = words.get(1).map_or("A", String::as_str);
+    // Unlike for each question of this machine, which is what the answer is told by.
+    let id = u16::try_from(std::process::id() & 0xffff).unwrap_or(1);
+    let question = message::question(id, name, message::kind(kind)?)?;
+    let answer =
+        if args.has("tcp") { by_tcp(server, &question, timeout) } else { by_udp(server, &question, timeout) };
+    match answer {
+        Err(e) => say(&Outcome::of(&e).to_string()),
+        Ok(bytes) => say(&Message::parse(&bytes)?.to_string()),
+    }
+}
+
+fn by_udp(server: SocketAddr, question: &[u8], timeout: Duration) -> Result<Vec<u8>> {
+    let any =
+        if server.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { (Ipv6Addr::UNSPECIFIED, 0).into() };
+    let socket = UdpSocket::bind::<SocketAddr>(any)?;
+    socket.connect(server)?;
+    socket.set_read_timeout(Some(timeout))?;
+    socket.send(question)?;
+    let mut buffer = [0; LARGEST];
+    loop {
+        let n = socket.recv(&mut buffer)?;
+        if buffer[..n].starts_with(&question[..2]) {
+            return Ok(buffer[..n].to_vec());
+        }
+    }
+}
+
+fn by_tcp(server: SocketAddr, question: &[u8], timeout: Duration) -> Result<Vec<u8>> {
+    let mut stream = TcpStream::connect_timeout(&server, timeout)?;
+    stream.set_read_timeout(Some(timeout))?;
+    let length = u16::try_from(question.len()).map_err(|_| ErrorKind::InvalidInput)?;
+    stream.write_all(&[&length.to_be_bytes()[..], question].concat())?;
+    let mut length = [0; 2];
+    stream.read_exact(&mut length)?;
+    let mut answer = vec![0; usize::from(u16::from_be_bytes(length))];
+    stream.read_exact(&mut answer)?;
+    Ok(answer)
+}
