@@ -3,13 +3,12 @@
 use std::net::Ipv4Addr;
 
 use clap::Parser;
+use ipnet::Ipv4Net;
 use steppe_daemon::{CONTROL_UID, Logging, RunDir};
+use steppe_model::parse_block;
 use thiserror::Error;
 
-use crate::{
-    kernel::TableOwner,
-    ruleset::{Addresses, Cidr},
-};
+use crate::{kernel::TableOwner, ruleset::Addresses};
 
 /// Steppe's firewall: lets each workload reach the services it was granted, and refuses the rest, with nftables
 ///
@@ -26,8 +25,8 @@ pub(crate) struct Config {
     pub(crate) run_dir: RunDir,
 
     /// Where virtual IPs are chosen from; the same for control and all agents of a host
-    #[arg(long, env = "STEPPE_SERVICE_CIDR", default_value = "247.0.0.0/8", value_name = "CIDR")]
-    pub(crate) service_cidr: Cidr,
+    #[arg(long, env = "STEPPE_SERVICE_CIDR", default_value = "247.0.0.0/8", value_name = "CIDR", value_parser = parse_block)]
+    pub(crate) service_cidr: Ipv4Net,
 
     /// Where the proxy listens; put on `lo`; the same for control and all agents of a host
     #[arg(long, env = "STEPPE_LISTENER_ADDRESS", default_value = "169.254.77.54", value_name = "IP")]
@@ -64,13 +63,13 @@ pub(crate) enum InvalidConfig {
         /// The listener's address.
         listener: Ipv4Addr,
         /// The range.
-        services: Cidr,
+        services: Ipv4Net,
     },
     /// Containers could not be told from services.
     #[error(
         "--service-cidr {0}: a range that nobody uses is expected, such as 247.0.0.0/8: not loopback, multicast or broadcast"
     )]
-    Services(Cidr),
+    Services(Ipv4Net),
 }
 
 impl Config {
@@ -85,10 +84,10 @@ impl Config {
         if reserved(listener) || listener.octets()[0] >= 240 {
             return Err(InvalidConfig::Listener(listener));
         }
-        if services.contains(listener) {
+        if services.contains(&listener) {
             return Err(InvalidConfig::Overlap { listener, services });
         }
-        if services.prefix < 4 || reserved(services.address) {
+        if services.prefix_len() < 4 || reserved(services.network()) {
             return Err(InvalidConfig::Services(services));
         }
         Ok(Addresses { services, listener })

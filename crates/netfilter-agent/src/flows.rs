@@ -156,7 +156,7 @@ impl Waiting {
 fn is_stranded(firewall: &Shared, flow: &conntrack::Flow) -> bool {
     let firewall = firewall.lock();
     let limits = firewall.limits();
-    let to_listener = flow.reply.source == limits.listener && limits.services.contains(flow.server);
+    let to_listener = flow.reply.source == limits.listener && limits.services.contains(&flow.server);
     (!flow.answered || flow.closed) && to_listener && firewall.state.takeover()
 }
 

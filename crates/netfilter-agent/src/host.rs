@@ -3,6 +3,8 @@
 
 use std::io;
 
+use ipnet::Ipv4Net;
+
 use crate::{
     netlink::{ACK, CREATE, DUMP, EXCLUSIVE, Message, ROUTE, Socket},
     ruleset::Addresses,
@@ -51,12 +53,12 @@ pub(crate) enum HostError {
     Address { address: std::net::Ipv4Addr, source: io::Error },
     /// The route.
     #[error("the route `unreachable {cidr}` could not be put")]
-    Route { cidr: crate::ruleset::Cidr, source: io::Error },
+    Route { cidr: Ipv4Net, source: io::Error },
     /// Somebody else's route.
     #[error(
         "{cidr} is routed already, and not as `unreachable`: choose another --service-cidr, or remove that route"
     )]
-    Routed { cidr: crate::ruleset::Cidr },
+    Routed { cidr: Ipv4Net },
 }
 
 /// Whether an event tells that our address or our route is gone. A host may have many others that come and go.
@@ -64,8 +66,8 @@ pub(crate) fn removes_ours(message: Message<'_>, Addresses { services, listener 
     match message.kind {
         DELETE_ADDRESS => message.attributes(ADDRESS_FIXED).get(IFA_LOCAL) == Some(&listener.octets()),
         DELETE_ROUTE => {
-            message.body.get(1) == Some(&services.prefix)
-                && message.attributes(ROUTE_FIXED).get(RTA_DST) == Some(&services.address.octets())
+            message.body.get(1) == Some(&services.prefix_len())
+                && message.attributes(ROUTE_FIXED).get(RTA_DST) == Some(&services.network().octets())
         }
         _ => false,
     }
@@ -136,12 +138,12 @@ impl Host {
     fn route(&mut self, kind: u16, flags: u16) -> io::Result<()> {
         let services = self.addresses.services;
         self.tell(kind, flags, &self.route_fixed(UNREACHABLE), |attrs| {
-            attrs.bytes(RTA_DST, &services.address.octets());
+            attrs.bytes(RTA_DST, &services.network().octets());
         })
     }
 
     fn route_fixed(&self, kind: u8) -> [u8; ROUTE_FIXED] {
-        [AF_INET, self.addresses.services.prefix, 0, 0, TABLE_MAIN, STATIC, 0, kind, 0, 0, 0, 0]
+        [AF_INET, self.addresses.services.prefix_len(), 0, 0, TABLE_MAIN, STATIC, 0, kind, 0, 0, 0, 0]
     }
 
     fn tell(
@@ -166,8 +168,9 @@ impl Host {
         let routes = self.socket.ask(&request, |message: Message<'_>| {
             let [_, prefix, _, _, table, _, _, kind, ..] = *message.body else { return None };
             let destination = message.attributes(ROUTE_FIXED).get(RTA_DST)?;
-            let same =
-                prefix == services.prefix && table == TABLE_MAIN && destination == services.address.octets();
+            let same = prefix == services.prefix_len()
+                && table == TABLE_MAIN
+                && destination == services.network().octets();
             same.then_some(kind)
         })?;
         Ok(routes.contains(&UNREACHABLE))

@@ -15,10 +15,9 @@ use std::{
     fmt,
     hash::{DefaultHasher, Hash as _, Hasher as _},
     net::Ipv4Addr,
-    str::FromStr,
 };
 
-use thiserror::Error;
+use ipnet::Ipv4Net;
 
 pub(crate) use chain::{Base, Chain, ChainKind, Hook, Rule};
 pub(crate) use chains::chains;
@@ -64,63 +63,11 @@ impl fmt::Display for Family {
     }
 }
 
-/// A range of IPv4 addresses, such as 247.0.0.0/8.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Cidr {
-    /// The first address.
-    pub(crate) address: Ipv4Addr,
-    /// How many leading bits all addresses have in common, 1 to 32.
-    pub(crate) prefix: u8,
-}
-
-impl Cidr {
-    /// The bits that all addresses have in common.
-    pub(crate) fn mask(self) -> u32 {
-        u32::MAX << (32 - u32::from(self.prefix))
-    }
-
-    /// Whether the address is one of them.
-    pub(crate) fn contains(self, address: Ipv4Addr) -> bool {
-        address.to_bits() & self.mask() == self.address.to_bits()
-    }
-}
-
-impl fmt::Display for Cidr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.address, self.prefix)
-    }
-}
-
-/// The text is no range of addresses.
-#[derive(Debug, PartialEq, Eq, Error)]
-pub(crate) enum InvalidCidr {
-    /// It does not look like one.
-    #[error("an IPv4 range is expected, such as 247.0.0.0/8")]
-    Malformed,
-    /// The address has bits behind the prefix.
-    #[error("the address has bits behind the prefix: write {0}")]
-    NotTheFirst(Cidr),
-}
-
-impl FromStr for Cidr {
-    type Err = InvalidCidr;
-
-    fn from_str(text: &str) -> Result<Self, InvalidCidr> {
-        let (address, prefix) = text.split_once('/').ok_or(InvalidCidr::Malformed)?;
-        let address: Ipv4Addr = address.parse().map_err(|_| InvalidCidr::Malformed)?;
-        let prefix =
-            prefix.parse().ok().filter(|prefix| (1..=32).contains(prefix)).ok_or(InvalidCidr::Malformed)?;
-        let cidr = Self { address, prefix };
-        let first = Self { address: Ipv4Addr::from_bits(address.to_bits() & cidr.mask()), prefix };
-        if first == cidr { Ok(cidr) } else { Err(InvalidCidr::NotTheFirst(first)) }
-    }
-}
-
 /// What the ruleset depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Addresses {
     /// Where virtual IPs are chosen from.
-    pub(crate) services: Cidr,
+    pub(crate) services: Ipv4Net,
     /// Where the proxy listens.
     pub(crate) listener: Ipv4Addr,
 }

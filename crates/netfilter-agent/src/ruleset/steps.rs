@@ -104,8 +104,8 @@ pub(super) fn originally_for_services(addresses: Addresses, comparison: Comparis
 
 pub(super) fn in_services(addresses: Addresses, comparison: Comparison) -> Vec<Expression> {
     vec![
-        Expression::Mask(R0, addresses.services.mask().to_be_bytes().into()),
-        Expression::Compare(R0, comparison, addresses.services.address.octets().into()),
+        Expression::Mask(R0, addresses.services.netmask().octets().into()),
+        Expression::Compare(R0, comparison, addresses.services.network().octets().into()),
     ]
 }
 

@@ -6,12 +6,13 @@ use std::{
     sync::Arc,
 };
 
+use ipnet::Ipv4Net;
 use steppe_model::{ServiceKey, VirtualPort, Workload, WorkloadId};
 
 use super::{Bound, Edit, State, TAKEOVER, Ways};
 use crate::{
     netlink::dump::RawElement,
-    ruleset::{Balancer, Cidr, IfName, Parts, SetName},
+    ruleset::{Balancer, IfName, Parts, SetName},
 };
 
 /// Longest id of a workload: with the rest of the comment it fits the kernel's 256 bytes of user data.
@@ -185,12 +186,12 @@ fn read_service(text: &str) -> Option<ServiceKey> {
 
 impl State {
     /// Without what is outside the range, and whether that was nothing.
-    pub(crate) fn within(mut self, services: Cidr) -> (Self, bool) {
+    pub(crate) fn within(mut self, services: Ipv4Net) -> (Self, bool) {
         let before = self.elements();
         let outside: Vec<Edit> = self
             .edits()
             .into_iter()
-            .filter(|edit| edit.vip().is_some_and(|vip| !services.contains(vip)))
+            .filter(|edit| edit.vip().is_some_and(|vip| !services.contains(&vip)))
             .collect();
         for edit in outside.iter().rev() {
             self.perform(&edit.inverse());

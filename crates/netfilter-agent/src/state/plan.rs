@@ -2,6 +2,7 @@
 
 use std::{net::Ipv4Addr, sync::Arc};
 
+use ipnet::Ipv4Net;
 use steppe_api::sync::Change;
 use steppe_model::{Grant, Resource, ResourceId, ServicePort, VirtualIp, VirtualPort, Workload, WorkloadId};
 
@@ -10,13 +11,13 @@ use super::{
     adopt::{ID_BYTES, fits},
     id::{Named, read},
 };
-use crate::ruleset::{Cidr, IfName};
+use crate::ruleset::IfName;
 
 /// What must hold for every resource.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
     /// Virtual IPs are in here.
-    pub(crate) services: Cidr,
+    pub(crate) services: Ipv4Net,
     /// The proxy listens here and nowhere else.
     pub(crate) listener: Ipv4Addr,
 }
@@ -192,7 +193,7 @@ impl State {
 }
 
 fn check_vip(vip: Ipv4Addr, limits: Limits) -> Result<(), String> {
-    if limits.services.contains(vip) {
+    if limits.services.contains(&vip) {
         return Ok(());
     }
     Err(format!(

@@ -152,7 +152,7 @@ fn greatest_common_divisor(a: u32, b: u32) -> u32 {
 fn is_within_reach(address: SocketAddrV4, limits: Limits) -> bool {
     let ip = *address.ip();
     let nobody = ip.is_loopback() || ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast();
-    !nobody && ip != limits.listener && !limits.services.contains(ip)
+    !nobody && ip != limits.listener && !limits.services.contains(&ip)
 }
 
 /// A node's name as it can stand in a comment.
