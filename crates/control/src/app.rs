@@ -27,6 +27,7 @@ use crate::{
     bridge_ports,
     config::{Config, Switch},
     core::{Core, Wishes},
+    doors::{self, DoorsConfig},
     observe::{Attach, Observation, SourceName},
     plan::{Allocator, Planner, PortChange},
     push::{
@@ -35,7 +36,9 @@ use crate::{
     },
     service::{Ask, ControlService},
     source_health::SourcesBoard,
-    sources::{ConsulSource, DockerSource, NomadInputs, NomadSource, Reread, Source},
+    sources::{
+        ConsulConfig, ConsulSource, DockerSource, NomadConfig, NomadInputs, NomadSource, Reread, Source,
+    },
 };
 
 /// How long control goes on when it is told to stop. Whoever replaces everything at once tells the proxy the same at the same time, and
@@ -131,6 +134,14 @@ fn connect_everything(config: &Config, tasks: &mut JoinSet<()>) -> (Inputs, Outp
         let source = DockerSource::new(docker, ports_known.clone(), rereads);
         tasks.spawn(source.run(observe.clone()));
     }
+    let places =
+        [config.consul.as_ref().map(ConsulConfig::place), config.nomad.as_ref().map(NomadConfig::place)];
+    let doors = DoorsConfig {
+        flags: config.flags.doors.clone(),
+        proxy_uid: config.flags.proxy_uid,
+        sources: places.into_iter().flatten().collect(),
+    };
+    tasks.spawn(doors::follow(doors, observe.clone()));
     if let Some(consul) = config.consul.clone() {
         tasks.spawn(ConsulSource::new(consul, wanted.subscribe()).run(observe.clone()));
     }

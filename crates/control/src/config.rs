@@ -7,6 +7,7 @@ use steppe_daemon::{DNS_UID, Logging, NETFILTER_AGENT_UID, PROXY_UID, RunDir};
 use thiserror::Error;
 
 use crate::{
+    doors::DoorFlags,
     plan::Cidr,
     sources::{ConsulConfig, DockerConfig, NomadConfig, SourceError},
 };
@@ -71,12 +72,17 @@ pub struct Flags {
     #[arg(long, default_value_t = DNS_UID, value_name = "UID")]
     pub dns_uid: u32,
 
+    /// How doors are kept.
+    #[command(flatten)]
+    pub doors: DoorFlags,
+
     /// How it logs.
     #[command(flatten)]
     pub logging: Logging,
 }
 
-fn parse_ports(text: &str) -> Result<RangeInclusive<u16>, String> {
+/// Reads a range of ports, such as `10000-19999`.
+pub(crate) fn parse_ports(text: &str) -> Result<RangeInclusive<u16>, String> {
     let expected = || "write two ports from 1 to 65535, the smaller first, such as 10000-19999".to_owned();
     let (first, last) = text.split_once('-').ok_or_else(expected)?;
     let (first, last): (u16, u16) =

@@ -11,6 +11,7 @@ pub mod app;
 pub mod bridge_ports;
 pub mod config;
 pub mod core;
+pub mod doors;
 mod multimap;
 pub mod observe;
 pub mod plan;

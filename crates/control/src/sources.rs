@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 pub use consul::{ConsulConfig, ConsulSource};
 pub use docker::{DockerConfig, DockerSource, Reread};
 pub use error::SourceError;
+pub use http::Place;
 pub use nomad::{NomadConfig, NomadInputs, NomadSource};
 
 use crate::observe::{Observation, SourceName};

@@ -8,6 +8,7 @@ mod turns;
 pub(super) mod watch;
 
 pub(super) use address::Address;
+pub use address::Place;
 pub(super) use client::{Answer, Client};
 pub(super) use settings::{Dialect, Settings, Token, flag, variable};
 pub(super) use turns::Turns;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::sources::{
-    SourceError,
+    Place, SourceError,
     http::{Client, Dialect, Settings, flag, variable},
 };
 
@@ -46,6 +46,12 @@ impl ConsulConfig {
     pub fn from_env(lookup: impl Fn(&str) -> Option<String>) -> Result<Option<Self>, SourceError> {
         let Some(settings) = read(&lookup)? else { return Ok(None) };
         Ok(Some(Self { client: Arc::new(Client::new(&settings)?), settings }))
+    }
+
+    /// Where the agent listens.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        self.settings.address.place()
     }
 }
 

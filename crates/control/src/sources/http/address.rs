@@ -16,7 +16,31 @@ pub(in crate::sources) enum Address {
     Unix(PathBuf),
 }
 
+/// Where an agent listens.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// On a TCP port.
+    Tcp {
+        /// The host's name or address.
+        host: String,
+        /// The port.
+        port: u16,
+    },
+    /// On a unix socket.
+    Unix(PathBuf),
+}
+
 impl Address {
+    pub(in crate::sources) fn place(&self) -> Place {
+        match self {
+            Self::Unix(path) => Place::Unix(path.clone()),
+            Self::Url(url) => Place::Tcp {
+                host: url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned(),
+                port: url.port_or_known_default().unwrap_or_default(),
+            },
+        }
+    }
+
     /// `ssl` is for an address without a scheme.
     pub(super) fn parse(text: &str, ssl: bool, dialect: &Dialect) -> Result<Self, SourceError> {
         let wrong = |problem: &str| SourceError::Variable {
@@ -77,6 +101,15 @@ mod tests {
         assert_eq!(url("localhost:80", false), "http://localhost/");
         let unix = Address::parse("unix:///run/consul.sock", false, &CONSUL).unwrap();
         assert_eq!(unix, Address::Unix("/run/consul.sock".into()));
+    }
+
+    #[test]
+    fn an_address_is_a_place() {
+        let place = |text: &str| Address::parse(text, false, &CONSUL).unwrap().place();
+        let tcp = |host: &str, port| Place::Tcp { host: host.to_owned(), port };
+        assert_eq!(place("[::1]:8500"), tcp("::1", 8500));
+        assert_eq!(place("https://consul.example/prefix"), tcp("consul.example", 443));
+        assert_eq!(place("unix:///run/consul.sock"), Place::Unix("/run/consul.sock".into()));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf, sync::Arc};
 
 use crate::sources::{
-    SourceError,
+    Place, SourceError,
     http::{Client, Dialect, Settings, flag, variable},
 };
 
@@ -54,6 +54,12 @@ impl NomadConfig {
         let region = variable(&lookup, "NOMAD_REGION").map(Into::into);
         let client = Arc::new(Client::new(&settings)?);
         Ok(Some(Self { client, region, cni_networks, settings }))
+    }
+
+    /// Where the agent listens.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        self.settings.address.place()
     }
 }
 
