@@ -38,10 +38,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
                 let services = services::gather(&suite, !no_rates && !args.json).await?;
                 (0, if args.json { json(&services)? } else { services.render(paint) })
             }
-            Command::Doctor { preflight, service_cidr, listener_address, listener_ports } => {
+            Command::Doctor { preflight, addresses, listener_ports } => {
                 let wanted = Wanted {
-                    services: *service_cidr,
-                    listener: *listener_address,
+                    services: addresses.service_cidr,
+                    listener: addresses.listener_address,
+                    dns: addresses.dns_address,
                     ports: listener_ports.clone(),
                     preflight: *preflight,
                 };
@@ -49,9 +50,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
                 let text = if args.json { json(&report)? } else { report.render(paint) };
                 (report.exit_code(), text)
             }
-            Command::Uninstall { force, service_cidr, listener_address } => {
+            Command::Uninstall { force, addresses } => {
                 let run_dir = RunDir { run_dir: args.run_dir.clone() };
-                let options = Options { services: *service_cidr, listener: *listener_address, force: *force };
+                let options = Options {
+                    services: addresses.service_cidr,
+                    listener: addresses.listener_address,
+                    force: *force,
+                };
                 let report = uninstall::run(&run_dir, &options);
                 let text = if args.json { json(&report)? } else { report.render(paint) };
                 (report.exit_code(), text)
@@ -60,8 +65,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
                 let workloads = workloads::gather(&suite).await?;
                 (0, if args.json { json(&workloads)? } else { workloads.render(paint) })
             }
-            Command::Explain { workload, service } => {
-                let explanation = explain::gather(&suite, workload, service).await;
+            Command::Explain { workload, service, addresses } => {
+                let explanation = explain::gather(&suite, workload, service, *addresses).await;
                 let text = if args.json { json(&explanation)? } else { explanation.render(paint) };
                 (explanation.exit_code(), text)
             }

@@ -3,8 +3,10 @@
 use std::{net::Ipv4Addr, ops::RangeInclusive, path::PathBuf};
 
 use clap::{Parser, Subcommand, ValueEnum};
+use ipnet::Ipv4Net;
+use steppe_model::parse_block;
 
-use crate::{doctor, ready::Component};
+use crate::ready::Component;
 
 /// What Steppe is doing on this host, and why a workload may or may not reach a service.
 #[derive(Debug, Parser)]
@@ -33,6 +35,20 @@ pub(crate) struct Args {
     pub(crate) color: Color,
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// Where Steppe is on this host.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(crate) struct Addresses {
+    /// Where virtual IPs are chosen from, as control and the netfilter-agent were told
+    #[arg(long, env = "STEPPE_SERVICE_CIDR", default_value = "247.0.0.0/8", value_name = "CIDR", value_parser = parse_block)]
+    pub(crate) service_cidr: Ipv4Net,
+    /// Where the proxy listens, as control and the netfilter-agent were told
+    #[arg(long, env = "STEPPE_LISTENER_ADDRESS", default_value = "169.254.77.54", value_name = "IP")]
+    pub(crate) listener_address: Ipv4Addr,
+    /// Where dns answers, as dns, control and the netfilter-agent were told
+    #[arg(long, env = "STEPPE_DNS_ADDRESS", default_value = "169.254.77.53", value_name = "IP")]
+    pub(crate) dns_address: Ipv4Addr,
 }
 
 /// When text is coloured.
@@ -88,12 +104,8 @@ pub(crate) enum Command {
         /// Steppe is not installed yet: what the system job needs of this client is looked at, too
         #[arg(long)]
         preflight: bool,
-        /// As control's
-        #[arg(long, env = "STEPPE_SERVICE_CIDR", default_value = "247.0.0.0/8", value_name = "CIDR")]
-        service_cidr: doctor::Cidr,
-        /// As control's
-        #[arg(long, env = "STEPPE_LISTENER_ADDRESS", default_value = "169.254.77.54", value_name = "IP")]
-        listener_address: Ipv4Addr,
+        #[command(flatten)]
+        addresses: Addresses,
         /// As control's
         #[arg(long, default_value = "10000-19999", value_parser = parse_ports, value_name = "FIRST-LAST")]
         listener_ports: RangeInclusive<u16>,
@@ -108,31 +120,33 @@ pub(crate) enum Command {
         /// Go on although processes of Steppe run; what they hold may stay, or come back
         #[arg(long)]
         force: bool,
-        /// As the netfilter-agent's
-        #[arg(long, env = "STEPPE_SERVICE_CIDR", default_value = "247.0.0.0/8", value_name = "CIDR")]
-        service_cidr: doctor::Cidr,
-        /// As the netfilter-agent's
-        #[arg(long, env = "STEPPE_LISTENER_ADDRESS", default_value = "169.254.77.54", value_name = "IP")]
-        listener_address: Ipv4Addr,
+        #[command(flatten)]
+        addresses: Addresses,
     },
     /// The workloads of this host: their addresses, their bridge ports, what they are granted
     #[command(after_help = "Example:
   steppe workloads                    PROBLEM says why a grant does not hold")]
     Workloads,
-    /// Why a workload may or may not reach a service, link by link; the first broken one has a `fix`
+    /// Why a workload may or may not reach a service or an address, link by link; the first broken one has a `fix`
     ///
+    /// An address that is no virtual IP leads to the doors: published ports of this host and of others, other workloads, users'
+    /// networks, dns and the listeners. A door that only watches (audit) lets pass, and what it would refuse is said.
     /// Exits 0 yes, 1 refused by policy, 2 the question makes no sense, 3 granted but broken, 4 can't tell.
     #[command(after_help = "Examples:
   steppe explain api web:80           container `api`, port 80 of its own user's (or nobody's) `web`
   steppe explain 3f2a bob/pg:5432     by the beginning of an id or alloc; another user's service
   steppe explain shop/web/nginx dns:53/udp
   steppe explain 172.17.0.5 247.12.8.41:80
-  steppe explain host web             the host's own processes")]
+  steppe explain api db               another container on the network of its user
+  steppe explain api 10.0.0.5:24011   a published port: which door is on the way, and is it shut
+  steppe explain host 127.0.0.1:24011 the host's own processes")]
     Explain {
         /// A container's name or id, an alloc (or the beginning of one), JOB[/GROUP[/TASK]], an address, or `host`
         workload: String,
-        /// [USER/]NAME[#TAG][:PORT[/udp]], or a virtual IP with or without a port
+        /// [USER/]NAME[#TAG][:PORT[/udp]], or an address (IPv6 in brackets) with or without a port
         service: String,
+        #[command(flatten)]
+        addresses: Addresses,
     },
 }
 

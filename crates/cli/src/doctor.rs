@@ -7,7 +7,7 @@ mod finding;
 mod gather;
 mod judge;
 
-pub(crate) use facts::{Cidr, Leftovers, Wanted};
+pub(crate) use facts::{Leftovers, Wanted};
 pub(crate) use finding::Report;
 pub(crate) use gather::leftovers;
 

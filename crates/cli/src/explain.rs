@@ -3,6 +3,8 @@
 use serde::Serialize;
 use steppe_explain::{Explanation, Paint, Query, Suite};
 
+use crate::args::Addresses;
+
 /// An explanation, ready to be printed.
 #[derive(Debug, Serialize)]
 pub(crate) struct Explained {
@@ -12,9 +14,14 @@ pub(crate) struct Explained {
     explanation: Explanation,
 }
 
-pub(crate) async fn gather(suite: &Suite, workload: &str, service: &str) -> Explained {
+pub(crate) async fn gather(suite: &Suite, workload: &str, service: &str, at: Addresses) -> Explained {
     let query = Query { workload: workload.to_owned(), service: service.to_owned() };
-    let facts = steppe_explain::gather(suite, query).await;
+    let addresses = steppe_explain::Addresses {
+        services: at.service_cidr,
+        listener: at.listener_address,
+        dns: at.dns_address,
+    };
+    let facts = steppe_explain::gather(suite, query, addresses).await;
     let explanation = steppe_explain::judge(&facts);
     Explained { exit_code: explanation.verdict.exit_code(), explanation }
 }

@@ -13,11 +13,12 @@ use std::{
     process::{Command, Stdio},
 };
 
+use ipnet::Ipv4Net;
 use steppe_daemon::{Process, RunDir};
 
 pub(crate) use steps::{Report, Step};
 
-use crate::doctor::{self, Cidr, Leftovers};
+use crate::doctor::{self, Leftovers};
 
 /// The processes, whose sockets are in the run directory.
 const PROCESSES: [Process; 3] = [Process::Control, Process::Proxy, Process::NetfilterAgent];
@@ -26,7 +27,7 @@ const NETFILTER_AGENT: &str = "steppe-netfilter-agent";
 /// What was said to the agents, and to this.
 #[derive(Debug)]
 pub(crate) struct Options {
-    pub(crate) services: Cidr,
+    pub(crate) services: Ipv4Net,
     pub(crate) listener: Ipv4Addr,
     /// Go on although processes run.
     pub(crate) force: bool,

@@ -7,7 +7,7 @@ use steppe_api::v1::{
 
 use crate::{
     Answer, Facts, Firewall,
-    text::{key, key_and_port, short_id},
+    text::{self, key, key_and_port},
 };
 
 /// A workload and a service, both known.
@@ -44,18 +44,7 @@ impl<'a> Case<'a> {
 
     /// `api 3f2a19c0 (172.26.64.9, alice)`
     pub(crate) fn workload_text(&self) -> String {
-        let workload = self.workload;
-        // Nomad's container names are made of the task's and the alloc's, which come here already.
-        let (name, id) = match (workload.alloc.is_empty(), workload.task.is_empty()) {
-            (false, false) => (&workload.task, &workload.alloc),
-            (false, true) => (&workload.name, &workload.alloc),
-            (true, _) => (&workload.name, &workload.id),
-        };
-        let mut within = vec![self.attachment().map_or("no address", |attachment| &attachment.ip)];
-        if !workload.user.is_empty() {
-            within.push(&workload.user);
-        }
-        format!("{name} {} ({})", short_id(id), within.join(", "))
+        text::workload(self.workload, self.attachment())
     }
 
     /// `alice/web:80`

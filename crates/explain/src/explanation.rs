@@ -47,6 +47,8 @@ pub struct Fault {
 pub enum State {
     /// As it should be.
     Ok,
+    /// It does not keep anything from working now; what it says is worth knowing all the same.
+    Watched(Fault),
     /// Policy says no: the links behind it are of no interest.
     Refused(Fault),
     /// Broken.
@@ -71,6 +73,16 @@ impl Link {
     /// A link that is as it should be.
     pub(crate) fn ok(name: &'static str, text: impl Into<String>) -> Self {
         Self { name, state: State::Ok, text: text.into() }
+    }
+
+    /// A link that works, and has something to be known about it.
+    pub(crate) fn watched(
+        name: &'static str,
+        summary: impl Into<String>,
+        text: impl Into<String>,
+        fix: impl Into<String>,
+    ) -> Self {
+        Self { name, state: State::Watched(Fault::new(summary, fix)), text: text.into() }
     }
 
     /// A link where policy says no.
@@ -108,7 +120,9 @@ impl Link {
     pub fn fault(&self) -> Option<&Fault> {
         match &self.state {
             State::Ok => None,
-            State::Refused(fault) | State::Broken(fault) | State::Unknown(fault) => Some(fault),
+            State::Watched(fault) | State::Refused(fault) | State::Broken(fault) | State::Unknown(fault) => {
+                Some(fault)
+            }
         }
     }
 }

@@ -3,16 +3,24 @@
 use crate::{
     Away, Explanation, Facts, Link, State, Verdict,
     case::{Case, deaf, deaf_fix, deaf_text},
+    doors::{self, Question},
     links::{self, LINKS},
-    recover,
+    recover, sibling,
+    target::Target,
+    text,
 };
 
 /// What `host` stands for: the host's own processes.
-const HOST: &str = "host";
+pub(crate) const HOST: &str = "host";
 
 /// Decides whether the workload reaches the service, and why. Pure.
 #[must_use]
 pub fn judge(facts: &Facts) -> Explanation {
+    match Target::parse(&facts.query.service) {
+        Some(Err(problem)) => return nonsense(facts, &problem),
+        Some(Ok(target)) if !facts.is_virtual(target.ip) => return at_the_door(facts, target),
+        _ => {}
+    }
     if facts.query.workload == HOST {
         return conclude(facts, None, vec![links::of_the_host(&facts.query.service)]);
     }
@@ -38,6 +46,9 @@ pub fn judge(facts: &Facts) -> Explanation {
     let Some(case) = Case::new(facts, pair) else {
         return conclude(facts, None, vec![unknown_workload(facts, &pair.workload_problem)]);
     };
+    if let Some(links) = sibling::links(&case) {
+        return conclude(facts, Some(&case), links);
+    }
     let mut chain = Vec::new();
     for link in LINKS {
         let Some(link) = link(&case) else { continue };
@@ -51,6 +62,41 @@ pub fn judge(facts: &Facts) -> Explanation {
     conclude(facts, Some(&case), chain)
 }
 
+/// Whether a door is on the way to an address that is no virtual IP, and shut.
+fn at_the_door(facts: &Facts, target: Target) -> Explanation {
+    const NAME: &str = "doors";
+    let firewall = match &facts.netfilter {
+        Ok(firewall) => firewall,
+        Err(away) => {
+            return conclude(facts, None, vec![Link::unknown(NAME, away.short(), away.reason(), away.fix())]);
+        }
+    };
+    let Some(doors) = &firewall.doors else {
+        let text = "it keeps no doors: it is of an earlier release";
+        let fix = "upgrade steppe-netfilter-agent to the release of `steppe`";
+        return conclude(
+            facts,
+            None,
+            vec![Link::unknown(NAME, "netfilter-agent is older than this", text, fix)],
+        );
+    };
+    let found = match &facts.control {
+        _ if facts.query.workload == HOST => Ok(None),
+        Ok(plan) => plan.pair.workload.clone().map(Some).ok_or_else(|| plan.pair.workload_problem.clone()),
+        Err(_) => recover::workload(&facts.query, firewall).map(Some),
+    };
+    let workload = match found {
+        Ok(workload) => workload,
+        Err(problem) => return conclude(facts, None, vec![unknown_workload(facts, &problem)]),
+    };
+    let question = Question { facts, firewall, doors, workload: workload.as_ref(), target };
+    let mut explanation = conclude(facts, None, doors::links(&question));
+    if let Some(workload) = &workload {
+        explanation.workload = text::workload(workload, question.attachment());
+    }
+    explanation
+}
+
 /// Without a grant the other links have nothing to look for.
 fn is_unknown_grant(case: &Case<'_>, link: &Link) -> bool {
     case.pair.grant.is_none() && matches!(link.state, State::Unknown(_))
@@ -60,7 +106,7 @@ fn conclude(facts: &Facts, case: Option<&Case<'_>>, links: Vec<Link>) -> Explana
     let broken = links.iter().find(|link| matches!(link.state, State::Refused(_) | State::Broken(_)));
     let deciding = broken.or_else(|| links.iter().find(|link| matches!(link.state, State::Unknown(_))));
     let verdict = match deciding.map(|link| &link.state) {
-        None | Some(State::Ok) => Verdict::Yes,
+        None | Some(State::Ok | State::Watched(_)) => Verdict::Yes,
         Some(State::Refused(_)) => Verdict::Refused,
         Some(State::Broken(_)) => Verdict::Broken,
         Some(State::Unknown(_)) => Verdict::Unknown,

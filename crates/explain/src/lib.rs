@@ -8,20 +8,26 @@
 mod away;
 mod case;
 mod client;
+mod doors;
 mod explanation;
 mod facts;
 mod judge;
 mod links;
+mod local;
+mod names;
 mod readiness;
 mod recover;
 mod render;
+mod sibling;
+mod target;
 mod text;
 
 pub use away::{Answer, Away, AwayKind};
 pub use client::{DEADLINE, DNS, Suite};
 pub use explanation::{Explanation, Fault, Link, State, Verdict};
-pub use facts::{Facts, Firewall, Plan, Query, gather};
+pub use facts::{Addresses, Facts, Firewall, Plan, Query, Told, gather};
 pub use judge::judge;
+pub use local::addresses as local_addresses;
 pub use readiness::readiness;
 pub use recover::path_of;
 pub use render::{Paint, Style, render};

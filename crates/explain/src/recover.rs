@@ -97,7 +97,11 @@ fn owned(asked: Asked, workload: &WorkloadInfo, firewall: &Firewall) -> ServiceK
     }
 }
 
-fn workload(query: &Query, firewall: &Firewall) -> Result<WorkloadInfo, String> {
+/// The workload that the question names.
+///
+/// # Errors
+/// Why there is none.
+pub(crate) fn workload(query: &Query, firewall: &Firewall) -> Result<WorkloadInfo, String> {
     let text = query.workload.as_str();
     let exact = |state: &WorkloadState| {
         state.workload.as_ref().is_some_and(|workload| workload.ip == text || workload.name == text)

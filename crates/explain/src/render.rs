@@ -65,6 +65,7 @@ pub fn render(explanation: &Explanation, paint: Paint) -> String {
     for link in &explanation.links {
         let (word, style) = match link.state {
             State::Ok => ("ok", Style::Good),
+            State::Watched(_) => ("warn", Style::Doubtful),
             State::Refused(_) | State::Broken(_) => ("FAIL", Style::Bad),
             State::Unknown(_) => ("?", Style::Doubtful),
         };

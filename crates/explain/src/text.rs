@@ -1,6 +1,6 @@
 //! How keys, ports and ages are written.
 
-use steppe_api::v1::{Protocol, ServiceKey, SocketAddress};
+use steppe_api::v1::{Attachment, Protocol, ServiceKey, SocketAddress, WorkloadInfo};
 
 /// `[USER/]NAME[#TAG]`
 #[must_use]
@@ -67,8 +67,23 @@ pub(crate) fn count(number: u64, what: &str) -> String {
     if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
 }
 
+/// `api 3f2a19c0 (172.26.64.9, alice)`
+pub(crate) fn workload(workload: &WorkloadInfo, attachment: Option<&Attachment>) -> String {
+    // Nomad's container names are made of the task's and the alloc's, which come here already.
+    let (name, id) = match (workload.alloc.is_empty(), workload.task.is_empty()) {
+        (false, false) => (&workload.task, &workload.alloc),
+        (false, true) => (&workload.name, &workload.alloc),
+        (true, _) => (&workload.name, &workload.id),
+    };
+    let mut within = vec![attachment.map_or("no address", |attachment| &attachment.ip)];
+    if !workload.user.is_empty() {
+        within.push(&workload.user);
+    }
+    format!("{name} {} ({})", short_id(id), within.join(", "))
+}
+
 /// The beginning of an id that people use.
-pub(crate) fn short_id(id: &str) -> String {
+fn short_id(id: &str) -> String {
     const SHOWN: usize = 8;
     id.chars().take(SHOWN).collect()
 }

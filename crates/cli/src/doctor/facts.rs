@@ -1,53 +1,22 @@
 //! What is so on this host, without an opinion.
 
-use std::{collections::BTreeSet, fmt, net::Ipv4Addr, ops::RangeInclusive, str::FromStr};
+use std::{collections::BTreeSet, net::Ipv4Addr, ops::RangeInclusive};
+
+use ipnet::Ipv4Net;
 
 /// What Steppe is going to use here: the flags of control and the agents.
 #[derive(Debug, Clone)]
 pub(crate) struct Wanted {
     /// Where virtual IPs are chosen from.
-    pub(crate) services: Cidr,
+    pub(crate) services: Ipv4Net,
     /// Where the proxy listens.
     pub(crate) listener: Ipv4Addr,
-    /// The ports there.
+    /// Where dns answers.
+    pub(crate) dns: Ipv4Addr,
+    /// The ports of the listener's address.
     pub(crate) ports: RangeInclusive<u16>,
     /// Whether Steppe is yet to be installed.
     pub(crate) preflight: bool,
-}
-
-/// A block of addresses; every block of less than 33 bits is one, whatever its host part.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Cidr {
-    pub(crate) address: Ipv4Addr,
-    pub(crate) prefix: u8,
-}
-
-impl Cidr {
-    pub(crate) fn contains(self, other: Self) -> bool {
-        let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0);
-        self.prefix <= other.prefix && (self.address.to_bits() ^ other.address.to_bits()) & mask == 0
-    }
-
-    pub(crate) fn host(address: Ipv4Addr) -> Self {
-        Self { address, prefix: 32 }
-    }
-}
-
-impl fmt::Display for Cidr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.address, self.prefix)
-    }
-}
-
-impl FromStr for Cidr {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let parsed = text.split_once('/').and_then(|(address, prefix)| {
-            Some(Self { address: address.parse().ok()?, prefix: prefix.parse().ok().filter(|p| *p <= 32)? })
-        });
-        parsed.ok_or("a block of addresses is expected, such as 247.0.0.0/8")
-    }
 }
 
 /// Known, or why not.
@@ -111,7 +80,7 @@ pub(crate) struct Chain {
 /// A route of the main table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Route {
-    pub(crate) to: Cidr,
+    pub(crate) to: Ipv4Net,
     /// `None` for a route that refuses.
     pub(crate) device: Option<String>,
 }
@@ -159,19 +128,4 @@ pub(crate) struct Owned {
     pub(crate) uid: u32,
     pub(crate) gid: u32,
     pub(crate) mode: u32,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn blocks_contain_what_is_in_them() {
-        let cidr = |text: &str| text.parse::<Cidr>().unwrap();
-        assert!(cidr("247.0.0.0/8").contains(cidr("247.1.2.0/24")));
-        assert!(!cidr("247.1.2.0/24").contains(cidr("247.0.0.0/8")));
-        assert!(cidr("0.0.0.0/0").contains(cidr("10.0.0.0/8")));
-        assert!(!cidr("10.0.0.0/8").contains(cidr("11.0.0.1/32")));
-        assert!(Cidr::from_str("10.0.0.0/33").is_err());
-    }
 }

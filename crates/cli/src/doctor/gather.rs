@@ -7,9 +7,17 @@ mod nftables;
 mod nomad;
 mod proc;
 
-use std::{collections::BTreeSet, fs, net::Ipv4Addr, os::unix::fs::MetadataExt as _, path::Path};
+use std::{
+    collections::BTreeSet,
+    fs,
+    net::{IpAddr, Ipv4Addr},
+    os::unix::fs::MetadataExt as _,
+    path::Path,
+};
 
-use super::facts::{Cidr, Facts, Leftovers, Owned, Wanted};
+use ipnet::Ipv4Net;
+
+use super::facts::{Facts, Leftovers, Owned, Wanted};
 
 /// Where systemd looks for units.
 const UNIT_DIRECTORIES: [&str; 4] =
@@ -34,7 +42,7 @@ pub(crate) async fn gather(wanted: &Wanted, run_dir: &Path) -> Facts {
         legacy_iptables: !read("/proc/net/ip_tables_names").trim().is_empty(),
         ufw: proc::says_yes(&read("/etc/ufw/ufw.conf"), "ENABLED"),
         routes: proc::routes(&read("/proc/net/route")),
-        addresses: proc::addresses(&read("/proc/net/fib_trie")),
+        addresses: addresses(),
         docker,
         nomad,
         run_dir: fs::metadata(run_dir).ok().map(|found| Owned {
@@ -47,7 +55,7 @@ pub(crate) async fn gather(wanted: &Wanted, run_dir: &Path) -> Facts {
 }
 
 /// What Steppe put that is still there.
-pub(crate) fn leftovers(services: Cidr, listener: Ipv4Addr) -> Leftovers {
+pub(crate) fn leftovers(services: Ipv4Net, listener: Ipv4Addr) -> Leftovers {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let (chains, unseen) = match nftables::chains() {
         Ok(chains) => (chains, None),
@@ -57,9 +65,18 @@ pub(crate) fn leftovers(services: Cidr, listener: Ipv4Addr) -> Leftovers {
     Leftovers {
         tables: chains.iter().any(|chain| chain.table == "steppe"),
         route: routes.iter().any(|route| route.to == services && route.device.is_none()),
-        address: proc::addresses(&read("/proc/net/fib_trie")).contains(&listener),
+        address: addresses().contains(&listener),
         unseen,
     }
+}
+
+/// This host's own IPv4 addresses, without loopback.
+fn addresses() -> Vec<Ipv4Addr> {
+    let v4 = |address| match address {
+        IpAddr::V4(address) => Some(address).filter(|address| !address.is_loopback()),
+        IpAddr::V6(_) => None,
+    };
+    steppe_explain::local_addresses().into_iter().filter_map(v4).collect()
 }
 
 /// Names of modules that are built in or on the disk, with `_` for `-`; `None` where the kernel's files are not, as in a container.

@@ -5,7 +5,7 @@ use crate::{Link, case::Case};
 const NAME: &str = "address";
 const UNBOUND: &str = "no grant can be bound to it";
 
-pub(super) fn judge(case: &Case<'_>) -> Option<Link> {
+pub(crate) fn judge(case: &Case<'_>) -> Option<Link> {
     let workload = case.workload;
     if !workload.problem.is_empty() {
         return Some(Link::broken(NAME, UNBOUND, &workload.problem, fix(case)));
@@ -29,6 +29,9 @@ pub(super) fn judge(case: &Case<'_>) -> Option<Link> {
 }
 
 fn fix(case: &Case<'_>) -> String {
+    if !case.workload.fix.is_empty() {
+        return case.workload.fix.clone();
+    }
     // Bridge ports are learnt from the agent.
     if let Err(away) = &case.facts.netfilter {
         return away.fix();

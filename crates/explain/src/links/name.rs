@@ -1,8 +1,11 @@
-//! `name`: the service has a virtual IP on this host.
+//! `name`: the service has a virtual IP on this host, and dns tells the workload so. Whoever asked by the address needs no name.
 
-use crate::{Link, case::Case};
+use steppe_api::v1::{QueryResponse, ResolverState, WorkloadNames};
+
+use crate::{AwayKind, Link, Told, case::Case, names};
 
 const NAME: &str = "name";
+const AGENT: &str = "dns";
 
 pub(super) fn judge(case: &Case<'_>) -> Option<Link> {
     let name = case.service_name();
@@ -14,5 +17,85 @@ pub(super) fn judge(case: &Case<'_>) -> Option<Link> {
             "ask again in a second; if it stays so, see the log of steppe-control: its --service-cidr may be used up",
         ));
     }
-    Some(Link::ok(NAME, format!("{name} -> {}", case.vip())))
+    Some(match &case.facts.dns {
+        None => unasked(case),
+        Some(told) => asked(case, told),
+    })
+}
+
+/// Nothing can be said of names.
+fn unasked(case: &Case<'_>) -> Link {
+    let to = format!("{} -> {}", case.service_name(), case.vip());
+    if names::is_address(&case.facts.query.service) || names::of(case.service, &case.workload.user).is_some()
+    {
+        return Link::ok(NAME, to);
+    }
+    Link::ok(NAME, format!("{to}; {} can be in no name: dial the address", case.key_text()))
+}
+
+fn asked(case: &Case<'_>, Told { name, answer }: &Told) -> Link {
+    let vip = case.vip();
+    let to = format!("{name} -> {vip}");
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(away) if away.kind == AwayKind::NoSocket => {
+            let text = format!("{to}, but {}: only the address can be dialled", away.reason());
+            return Link::watched(NAME, "dns does not run here", text, away.fix());
+        }
+        Err(away) if away.is_down() => {
+            return Link::broken(NAME, "dns is down", format!("{to} is not told: {away}"), away.fix());
+        }
+        Err(away) => return Link::unknown(NAME, away.short(), format!("{to}; {away}"), away.fix()),
+    };
+    if !says(answer, vip) {
+        return untold(case, name, answer);
+    }
+    match &case.workload.names {
+        Some(names) if names.resolver() == ResolverState::Elsewhere => elsewhere(case, names, &to),
+        _ => Link::ok(NAME, to),
+    }
+}
+
+/// Whether one of the records is this address.
+fn says(answer: &QueryResponse, vip: &str) -> bool {
+    answer.records.iter().any(|record| record.split_whitespace().next_back() == Some(vip))
+}
+
+fn untold(case: &Case<'_>, name: &str, answer: &QueryResponse) -> Link {
+    let said = match answer.records.as_slice() {
+        [] => format!("dns says {} of {name}: {}", answer.rcode, answer.reason),
+        records => format!("dns says of {name}: {}", records.join(", ")),
+    };
+    // Names are told once the netfilter-agent has what they lead to.
+    if !case.is_bound() || !case.workload.problem.is_empty() {
+        let what = "the workload's address";
+        return Link::unknown(
+            NAME,
+            "dns does not know the name for it",
+            format!("{said}; it waits for {what}"),
+            format!("mend {what} first"),
+        );
+    }
+    let (text, fix) = match (&case.facts.control, case.held_up(AGENT)) {
+        (Err(away), _) => (said, away.fix()),
+        (Ok(_), Some(problem)) => {
+            (format!("{said}; {problem}"), "remove what the reason names; it is tried again every few seconds".to_owned())
+        }
+        (Ok(_), None) => (
+            said,
+            "ask again in a second; if it stays so, restart steppe-dns: control then sends it everything again".into(),
+        ),
+    };
+    Link::broken(NAME, "dns does not know the name for it", text, fix)
+}
+
+/// dns would tell it, and is not asked.
+fn elsewhere(case: &Case<'_>, names: &WorkloadNames, to: &str) -> Link {
+    let why = &names.resolver_problem;
+    let text = format!("{to}, but {} asks another resolver: {why}", case.workload.name);
+    let fix = format!(
+        "leave the DNS servers of {} to Docker (no --dns, no dns_servers), or name {} first among them",
+        case.workload.name, case.facts.addresses.dns
+    );
+    Link::broken(NAME, "its resolver is not dns", text, fix)
 }

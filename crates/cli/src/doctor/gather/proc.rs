@@ -2,7 +2,9 @@
 
 use std::{net::Ipv4Addr, ops::RangeInclusive};
 
-use crate::doctor::facts::{Cidr, Route};
+use ipnet::Ipv4Net;
+
+use crate::doctor::facts::Route;
 
 /// `RTF_REJECT` (linux/route.h).
 const REJECT: u32 = 0x200;
@@ -40,28 +42,11 @@ pub(super) fn routes(text: &str) -> Vec<Route> {
         let words: Vec<&str> = line.split_whitespace().collect();
         let hex = |index: usize| u32::from_str_radix(words.get(index)?, 16).ok();
         let prefix = u8::try_from(hex(7)?.count_ones()).ok()?;
-        let to = Cidr { address: Ipv4Addr::from(hex(1)?.to_ne_bytes()), prefix };
+        let to = Ipv4Net::new(Ipv4Addr::from(hex(1)?.to_ne_bytes()), prefix).ok()?;
         let refuses = hex(3)? & REJECT != 0;
         Some(Route { to, device: (!refuses).then(|| words[0].to_owned()) })
     };
     text.lines().skip(1).filter_map(route).collect()
-}
-
-/// /proc/net/fib_trie: an address on a line, and below it `/32 host LOCAL` for one of this host's.
-pub(super) fn addresses(text: &str) -> Vec<Ipv4Addr> {
-    let mut found = Vec::new();
-    let mut last = None;
-    for line in text.lines().map(str::trim) {
-        if let Some(address) = line.strip_prefix("|-- ") {
-            last = address.parse().ok();
-        } else if line == "/32 host LOCAL" {
-            found.extend(last.filter(|address: &Ipv4Addr| !address.is_loopback()));
-        }
-    }
-    // Each is in the table `local` and, seen from above, in the one of `main`.
-    found.sort_unstable();
-    found.dedup();
-    found
 }
 
 #[cfg(test)]
@@ -81,14 +66,6 @@ mod tests {
             ("172.17.0.0/16".into(), Some("docker0"))
         );
         assert_eq!((routes[2].to.to_string(), routes[2].device.as_deref()), ("247.0.0.0/8".into(), None));
-    }
-
-    #[test]
-    fn addresses_are_read() {
-        let text = "Main:\n  +-- 0.0.0.0/0 3 0 4\n     |-- 0.0.0.0\n        /0 universe UNICAST\n\
-                    Local:\n     |-- 10.77.0.0\n        /24 link UNICAST\n     |-- 10.77.0.11\n        /32 host LOCAL\n     \
-                    |-- 127.0.0.1\n        /32 host LOCAL\n     |-- 10.77.0.255\n        /32 link BROADCAST\n";
-        assert_eq!(addresses(text), [Ipv4Addr::new(10, 77, 0, 11)]);
     }
 
     #[test]

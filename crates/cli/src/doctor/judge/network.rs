@@ -2,8 +2,10 @@
 
 use std::{net::Ipv4Addr, ops::RangeInclusive};
 
+use ipnet::Ipv4Net;
+
 use crate::doctor::{
-    facts::{Cidr, Facts, Wanted},
+    facts::{Facts, Wanted},
     finding::Finding,
 };
 
@@ -14,21 +16,21 @@ const LOCAL_PREFIX: u8 = 24;
 pub(super) fn judge(wanted: &Wanted, facts: &Facts) -> Vec<Finding> {
     let Wanted { services, listener, .. } = wanted;
     let mut findings = Vec::new();
-    for route in facts.routes.iter().filter(|route| route.to.prefix > 0) {
+    for route in facts.routes.iter().filter(|route| route.to.prefix_len() > 0) {
         let Some(device) = &route.device else { continue };
-        if services.contains(route.to) || route.to.contains(*services) {
+        if services.contains(&route.to) || route.to.contains(services) {
             findings.push(Finding::fail(
                 ABOUT,
                 format!("{} is routed to {device}: virtual IPs are chosen from {services}", route.to),
                 "give control and the netfilter-agent another --service-cidr (service_cidr of system.hcl)",
             ));
         }
-        if local(*listener).contains(route.to) {
+        if local(*listener).contains(&route.to) {
             findings.push(taken(wanted, &format!("{} is routed to {device}", route.to)));
         }
     }
     for address in &facts.addresses {
-        if services.contains(Cidr::host(*address)) {
+        if services.contains(address) {
             findings.push(Finding::fail(
                 ABOUT,
                 format!("{address} is an address of this host: virtual IPs are chosen from {services}"),
@@ -45,9 +47,8 @@ pub(super) fn judge(wanted: &Wanted, facts: &Facts) -> Vec<Finding> {
     findings
 }
 
-fn local(listener: Ipv4Addr) -> Cidr {
-    let mask = u32::MAX << (32 - LOCAL_PREFIX);
-    Cidr { address: Ipv4Addr::from_bits(listener.to_bits() & mask), prefix: LOCAL_PREFIX }
+fn local(listener: Ipv4Addr) -> Ipv4Net {
+    Ipv4Net::new_assert(listener, LOCAL_PREFIX).trunc()
 }
 
 fn taken(wanted: &Wanted, says: &str) -> Finding {

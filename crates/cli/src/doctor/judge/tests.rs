@@ -11,6 +11,7 @@ fn wanted() -> Wanted {
     Wanted {
         services: "247.0.0.0/8".parse().unwrap(),
         listener: Ipv4Addr::new(169, 254, 77, 54),
+        dns: Ipv4Addr::new(169, 254, 77, 53),
         ports: 10_000..=19_999,
         preflight: true,
     }

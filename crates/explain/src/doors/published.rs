@@ -1,0 +1,91 @@
+//! A port of this host that Docker published for a workload.
+
+use steppe_api::v1::{DoorName, Expose, PublishedPort};
+
+use super::{NONE, Question, Shut};
+use crate::Link;
+
+const NAME: &str = "published";
+/// Where what comes from containers and other hosts is looked at, and where what local processes send is.
+const ARRIVING: &str = "inet steppe published";
+const LOCAL: &str = "inet steppe published_local";
+
+pub(super) fn judge(question: &Question<'_>) -> Link {
+    let target = &question.target;
+    let own = |port: &&PublishedPort| port.port == target.port && port.protocol == i32::from(target.protocol);
+    if target.port == 0 {
+        let some = question.doors.published.iter().map(|port| super::super::port(port.protocol, port.port));
+        let some: Vec<String> = some.take(8).collect();
+        let text = format!("{target} is this host; which port is meant? published are {}", some.join(", "));
+        return Link::unknown(NAME, "a port is needed", text, format!("ask about {target}:PORT"));
+    }
+    if question.doors.closed.contains(&target.port_text()) {
+        return closed(question);
+    }
+    match question.doors.published.iter().find(own) {
+        Some(port) => open_to(question, port),
+        None => Link::ok(
+            NONE,
+            format!("{} of this host is published for no workload: it has no door", target.port_text()),
+        ),
+    }
+}
+
+/// The container is gone, and whoever binds its port next is not whom others still dial.
+fn closed(question: &Question<'_>) -> Link {
+    let port = question.target.port_text();
+    if question.workload.is_none() {
+        return Link::ok(
+            NAME,
+            format!("{port} is closed to others: its container is gone; nobody may listen there now"),
+        );
+    }
+    question.shut(Shut {
+        door: DoorName::Published,
+        rule: ARRIVING,
+        summary: "the container that had the port is gone",
+        text: format!("{port} was published for a container that is gone, and stays closed for two minutes"),
+        fix: "start the container again, or ask again in two minutes".into(),
+    })
+}
+
+fn open_to(question: &Question<'_>, port: &PublishedPort) -> Link {
+    let name = &port.name;
+    let what = format!("{} is published for {name}", question.target.port_text());
+    if matches!(port.expose(), Expose::Host | Expose::Cluster | Expose::Public) {
+        let value = word(port.expose());
+        return Link::ok(NAME, format!("{what}: steppe.expose={value} opens it to all of this host"));
+    }
+    let grant = question.connect_to().map_or_else(|| "a grant".to_owned(), |tag| format!("a grant ({tag})"));
+    let (peers, local) = (question.peers_text(), question.local_text());
+    if question.workload.is_none() {
+        return question.shut(Shut {
+            door: DoorName::Published,
+            rule: LOCAL,
+            summary: "published ports are closed to local processes",
+            text: format!("{what}: of this host's own processes only those of {local} may dial it"),
+            fix: format!(
+                "give {name} the tag or label steppe.expose=host, or steppe-control --local-allow UID"
+            ),
+        });
+    }
+    if question.attachment().is_some_and(|own| own.ip.parse().is_ok_and(|ip| question.is_peer(ip))) {
+        return Link::ok(NAME, format!("{what}: open to the peers {peers}, and this is one by its address"));
+    }
+    question.shut(Shut {
+        door: DoorName::Published,
+        rule: ARRIVING,
+        summary: "published ports are closed to workloads",
+        text: format!("{what}: only {peers} and local processes of {local} may dial it"),
+        fix: format!("dial it through {grant}, or give {name} the tag or label steppe.expose=host"),
+    })
+}
+
+fn word(expose: Expose) -> &'static str {
+    match expose {
+        Expose::Unspecified | Expose::Proxies => "proxies",
+        Expose::Host => "host",
+        Expose::Cluster => "cluster",
+        Expose::Public => "public",
+    }
+}
