@@ -49,4 +49,7 @@ pub trait Agent: Send + 'static {
     /// Puts changes in force, in order, and returns when they are. One that fails must not hold up the others.
     /// The same id may come more than once; the last one counts.
     async fn apply(&mut self, changes: Vec<Change>) -> Vec<Rejection>;
+
+    /// control has told everything, and it is in force. Once a stream, after its snapshot.
+    fn settled(&mut self) {}
 }

@@ -208,6 +208,7 @@ impl<A: Agent> Conversation<A> {
         }
         let mut changes = Vec::with_capacity(batch.len());
         let mut rejected = Vec::new();
+        let mut has_settled = false;
         for request in batch {
             match self.session.take(request).map_err(breach)? {
                 Step::Nothing => {}
@@ -223,11 +224,15 @@ impl<A: Agent> Conversation<A> {
                     rejected.extend(agent.apply(std::mem::take(&mut changes)).await);
                     let in_force = agent.inventory().into_iter().map(|resource| resource.id());
                     changes.extend(self.session.leftovers(in_force).into_iter().map(Change::Remove));
+                    has_settled = true;
                 }
             }
         }
         if !changes.is_empty() {
             rejected.extend(agent.apply(changes).await);
+        }
+        if has_settled {
+            agent.settled();
         }
         drop(agent);
         let version = self.session.version();

@@ -1,0 +1,236 @@
+//! Where questions come in, whatever way they came: refused, answered, or passed on.
+
+use std::{
+    net::Ipv4Addr,
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    time::Instant,
+};
+
+use crate::{
+    cache::Key,
+    counters::{Counters, Outcome},
+    forward::Forwarder,
+    limits::{Limits, Waiting},
+    watch::{Questions, Seen},
+    wire::{self, Answer, Parsed, Rcode, Request, TCP_LIMIT, Writer, types},
+    zone::{Finding, Rules, Why, Zone},
+};
+
+/// What all ways in share.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    pub(crate) rules: Rules,
+    zone: RwLock<Zone>,
+    pub(crate) limits: Limits,
+    pub(crate) forwarder: Forwarder,
+    pub(crate) counters: Counters,
+    pub(crate) questions: Arc<Questions>,
+}
+
+/// The way that a question came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Transport {
+    Udp,
+    Tcp,
+}
+
+impl Transport {
+    /// Bytes that the answer may have.
+    fn limit(self, request: &Request) -> usize {
+        match self {
+            Self::Udp => request.udp_limit(),
+            Self::Tcp => TCP_LIMIT,
+        }
+    }
+}
+
+/// What becomes of a packet.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// The answer is in the buffer.
+    Reply,
+    /// There is none.
+    Silence,
+    /// A resolver must be asked.
+    Forward(Pending),
+}
+
+/// A question that a resolver must be asked.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    request: Box<Request>,
+    transport: Transport,
+    ip: Ipv4Addr,
+    start: Instant,
+    _waiting: Waiting,
+}
+
+/// How a question was looked up.
+#[derive(Debug)]
+pub(crate) enum Looked {
+    /// Answered from our own, or kept.
+    Ready(Outcome, Option<Why>),
+    /// A resolver must be asked.
+    Forward(Key),
+}
+
+impl Desk {
+    pub(crate) fn new(rules: Rules, limits: Limits, forwarder: Forwarder) -> Self {
+        Self {
+            rules,
+            zone: RwLock::default(),
+            limits,
+            forwarder,
+            counters: Counters::default(),
+            questions: Arc::new(Questions::new()),
+        }
+    }
+
+    /// What is in force. Never held across an await, and long by nobody.
+    pub(crate) fn zone(&self) -> RwLockReadGuard<'_, Zone> {
+        // Nothing panics between two steps that belong together.
+        self.zone.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same, to change it.
+    pub(crate) fn zone_mut(&self) -> RwLockWriteGuard<'_, Zone> {
+        self.zone.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a packet that `ip` sent. `buffer` is for the answer.
+    pub(crate) fn take(
+        &self,
+        ip: Ipv4Addr,
+        packet: &[u8],
+        transport: Transport,
+        buffer: &mut Vec<u8>,
+    ) -> Step {
+        let start = Instant::now();
+        let end = |outcome, question, rcode| {
+            self.counters.count(outcome);
+            self.questions.tell(|| Seen { ip, question, outcome, rcode, took: start.elapsed() });
+        };
+        if !self.limits.admit(ip, start) {
+            end(Outcome::Limited, None, None);
+            return Step::Silence;
+        }
+        match wire::parse(packet) {
+            Parsed::Silence => {
+                end(Outcome::Refused, None, None);
+                Step::Silence
+            }
+            Parsed::RefuseHead { head, rcode } => {
+                wire::refusal(buffer, head, rcode);
+                end(Outcome::Refused, None, Some(rcode.number()));
+                Step::Reply
+            }
+            Parsed::Refuse(request, rcode) => {
+                Writer::new(buffer, &request, rcode, false, transport.limit(&request)).finish();
+                end(Outcome::Refused, Some((request.asked, request.kind)), Some(rcode.number()));
+                Step::Reply
+            }
+            Parsed::Ask(request) => {
+                let question = (request.asked, request.kind);
+                match self.look_up(ip, &request, transport, buffer, start) {
+                    Looked::Ready(outcome, _) => {
+                        end(outcome, Some(question), rcode_in(buffer));
+                        Step::Reply
+                    }
+                    Looked::Forward(_) => match self.limits.wait(ip, start) {
+                        Some(waiting) => {
+                            Step::Forward(Pending { request, transport, ip, start, _waiting: waiting })
+                        }
+                        None => {
+                            // At once: the asker's next try, or next server, is better than its patience.
+                            fail(&request, transport, buffer);
+                            end(Outcome::Limited, Some(question), rcode_in(buffer));
+                            Step::Reply
+                        }
+                    },
+                }
+            }
+        }
+    }
+
+    /// Looks a question up, without counting it.
+    pub(crate) fn look_up(
+        &self,
+        ip: Ipv4Addr,
+        request: &Request,
+        transport: Transport,
+        buffer: &mut Vec<u8>,
+        now: Instant,
+    ) -> Looked {
+        let limit = transport.limit(request);
+        let turn = fastrand::usize(..);
+        match self.zone().answer(&self.rules, ip, request, buffer, limit, turn) {
+            Finding::Answered(why) => return Looked::Ready(outcome_of(&why), Some(why)),
+            Finding::Unsettled => return Looked::Ready(Outcome::Failed, None),
+            Finding::Forward => {}
+        }
+        // Our own address asks when a resolver of this host has been told to ask us: forwarded, the question would come back.
+        if ip == self.rules.address || request.kind == types::ANY {
+            Writer::new(buffer, request, Rcode::Refused, false, limit).finish();
+            return Looked::Ready(Outcome::Refused, None);
+        }
+        let key = Key::new(request);
+        match self.forwarder.cache.get(&key, now) {
+            Some(answer) => {
+                answer.write(buffer, request, limit, now);
+                Looked::Ready(Outcome::Cached, None)
+            }
+            None => Looked::Forward(key),
+        }
+    }
+
+    /// Passes a question on. `told` gets the answer, from whatever thread.
+    pub(crate) fn forward(self: &Arc<Self>, pending: Pending, told: impl FnOnce(&[u8]) + Send + 'static) {
+        let desk = self.clone();
+        let (key, request) = (Key::new(&pending.request), pending.request.clone());
+        let told = Box::new(move |answer: Option<&Arc<Answer>>| {
+            let mut buffer = Vec::with_capacity(512);
+            desk.finish(&pending, answer.map(|answer| &**answer), &mut buffer);
+            told(&buffer);
+        });
+        self.forwarder.ask(key, &request, told);
+    }
+
+    fn finish(&self, pending: &Pending, answer: Option<&Answer>, buffer: &mut Vec<u8>) {
+        let Pending { request, transport, ip, start, .. } = pending;
+        let outcome = match answer {
+            Some(answer) => {
+                answer.write(buffer, request, transport.limit(request), Instant::now());
+                Outcome::Forwarded
+            }
+            None => {
+                fail(request, *transport, buffer);
+                Outcome::Failed
+            }
+        };
+        self.counters.count(outcome);
+        self.questions.tell(|| Seen {
+            ip: *ip,
+            question: Some((request.asked, request.kind)),
+            outcome,
+            rcode: rcode_in(buffer),
+            took: start.elapsed(),
+        });
+    }
+}
+
+fn fail(request: &Request, transport: Transport, buffer: &mut Vec<u8>) {
+    Writer::new(buffer, request, Rcode::ServFail, false, transport.limit(request)).finish();
+}
+
+fn outcome_of(why: &Why) -> Outcome {
+    match why {
+        Why::Service(_) => Outcome::Service,
+        Why::Member(_) => Outcome::Member,
+        Why::Zone | Why::NoRecord | Why::NoName | Why::NoAsker => Outcome::NoName,
+    }
+}
+
+/// The response code in a message's head.
+pub(crate) fn rcode_in(message: &[u8]) -> Option<u16> {
+    message.get(3).map(|flags| u16::from(flags & 0xf))
+}

@@ -1,0 +1,98 @@
+//! Questions for the rest of the world: asked of the host's resolvers, one question at a time for all who ask the same.
+
+mod exchange;
+mod race;
+mod resolv_conf;
+mod upstreams;
+
+pub(crate) use resolv_conf::watch_resolv_conf;
+pub(crate) use upstreams::{Upstream, Upstreams};
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use tokio::{runtime::Handle, sync::watch};
+
+use crate::{
+    cache::{Cache, Key},
+    wire::{Answer, Request},
+};
+
+/// Told the answer, or that there is none.
+pub(crate) type Told = Box<dyn FnOnce(Option<&Arc<Answer>>) + Send>;
+
+/// Asks the resolvers.
+#[derive(Debug)]
+pub(crate) struct Forwarder {
+    pub(crate) upstreams: Arc<Upstreams>,
+    pub(crate) cache: Arc<Cache>,
+    /// Questions that may be open at a time.
+    limit: usize,
+    open: Arc<Mutex<Open>>,
+    /// How many questions are open.
+    count: watch::Sender<usize>,
+    runtime: Handle,
+}
+
+/// The open questions, and who waits for each.
+#[derive(Default)]
+struct Open(HashMap<Key, Vec<Told>>);
+
+impl std::fmt::Debug for Open {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+impl Forwarder {
+    /// At most `limit` questions at a time, on this runtime.
+    pub(crate) fn new(upstreams: Arc<Upstreams>, cache: Arc<Cache>, limit: usize, runtime: Handle) -> Self {
+        Self { upstreams, cache, limit, open: Arc::default(), count: watch::Sender::new(0), runtime }
+    }
+
+    /// Asks, and tells `told`, from whatever thread that is: at once when too much is open already. Somebody who asks what is being
+    /// asked waits for that: so a question that comes back to us, however far round, goes no further.
+    pub(crate) fn ask(&self, key: Key, request: &Request, told: Told) {
+        let mut open = lock(&self.open);
+        if let Some(waiting) = open.0.get_mut(&key) {
+            return waiting.push(told);
+        }
+        if open.0.len() >= self.limit {
+            drop(open);
+            return told(None);
+        }
+        open.0.insert(key.clone(), vec![told]);
+        self.count.send_replace(open.0.len());
+        drop(open);
+        let question = Request { asked: request.name, ..request.clone() };
+        let (upstreams, cache, open, count) =
+            (self.upstreams.clone(), self.cache.clone(), self.open.clone(), self.count.clone());
+        self.runtime.spawn(async move {
+            let answer = race::race(&upstreams, &question).await.map(Arc::new);
+            if let Some(answer) = &answer {
+                cache.insert(key.clone(), answer.clone(), Instant::now());
+            }
+            let waiting = {
+                let mut open = lock(&open);
+                let waiting = open.0.remove(&key);
+                count.send_replace(open.0.len());
+                waiting
+            };
+            waiting.into_iter().flatten().for_each(|told| told(answer.as_ref()));
+        });
+    }
+
+    /// Ends when no question is open.
+    pub(crate) async fn idle(&self) {
+        // The sender is here: it can't be gone.
+        let _ = self.count.subscribe().wait_for(|count| *count == 0).await;
+    }
+}
+
+fn lock(open: &Mutex<Open>) -> MutexGuard<'_, Open> {
+    // Nothing panics between two steps that belong together.
+    open.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,152 @@
+//! The host's resolvers, as its resolv.conf names them.
+
+use std::{
+    fs, io,
+    net::{IpAddr, SocketAddr},
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::{info, warn};
+
+use super::Upstreams;
+
+/// How often it is looked whether the file is another one. What is asked costs a microsecond; events on a file that is replaced through a
+/// link, on a mount of a container, would have to be watched in several places.
+const LOOK: Duration = Duration::from_secs(1);
+/// The port of the domain name system.
+const PORT: u16 = 53;
+/// Links that are followed, as many as the kernel does (path_resolution(7)).
+const LINKS: usize = 40;
+
+/// Which file it is, so that a change shows.
+type Version = (u64, u64, i64, i64, u64);
+
+/// Reads the file, and again whenever it has changed. A file that can't be read leaves things as they are.
+pub(crate) async fn watch_resolv_conf(path: &Path, upstreams: &Upstreams) {
+    let mut ticks = interval(LOOK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut seen, mut complaint) = (None, String::new());
+    loop {
+        ticks.tick().await;
+        match look(path, seen) {
+            Ok(None) => complaint.clear(),
+            Ok(Some((version, text))) => {
+                seen = Some(version);
+                complaint.clear();
+                let (addresses, odd) = nameservers(&text);
+                let has_us = upstreams.replace(&addresses);
+                let told: Vec<_> =
+                    upstreams.list().iter().map(|upstream| upstream.address.to_string()).collect();
+                info!(file = %path.display(), upstreams = told.join(" "), "the host's resolvers");
+                for odd in odd {
+                    warn!(file = %path.display(), nameserver = odd, "not a resolver that can be asked: an IP address is expected");
+                }
+                if has_us {
+                    warn!(file = %path.display(), "it names dns itself, which would ask itself: left out; name the host's resolver instead");
+                }
+                if told.is_empty() {
+                    warn!(file = %path.display(), "it names no resolver: what is not Steppe's can't be answered");
+                }
+            }
+            Err(error) => {
+                let text = error.to_string();
+                if text != complaint {
+                    warn!(file = %path.display(), error = text, "can't be read: the resolvers stay as they are; check --resolv-conf");
+                    complaint = text;
+                }
+            }
+        }
+    }
+}
+
+/// The file's contents if it is no longer the version that was seen.
+fn look(path: &Path, seen: Option<Version>) -> io::Result<Option<(Version, String)>> {
+    let path = follow(path)?;
+    let found = fs::metadata(&path)?;
+    let version = (found.dev(), found.ino(), found.mtime(), found.mtime_nsec(), found.len());
+    if seen == Some(version) { Ok(None) } else { Ok(Some((version, fs::read_to_string(path)?))) }
+}
+
+/// Where links lead to. One that begins with `/` means the host's root, which is where the file's `etc` is.
+fn follow(path: &Path) -> io::Result<PathBuf> {
+    let root = path.parent().filter(|etc| etc.ends_with("etc")).and_then(Path::parent);
+    let mut path = path.to_owned();
+    for _ in 0..LINKS {
+        if !fs::symlink_metadata(&path)?.is_symlink() {
+            return Ok(path);
+        }
+        let target = fs::read_link(&path)?;
+        path = match (root, target.strip_prefix("/")) {
+            (Some(root), Ok(below)) => root.join(below),
+            _ => path.parent().unwrap_or(Path::new("/")).join(target),
+        };
+    }
+    Err(io::Error::other("too many links lead to one another"))
+}
+
+/// The servers of a resolv.conf (resolv.conf(5)), and what stands where one should and is none.
+fn nameservers(text: &str) -> (Vec<SocketAddr>, Vec<String>) {
+    let (mut addresses, mut odd) = (Vec::new(), Vec::new());
+    for line in text.lines() {
+        let mut words = line.split_whitespace();
+        if let (Some("nameserver"), Some(server)) = (words.next(), words.next()) {
+            match server.parse::<IpAddr>() {
+                // The library takes 0.0.0.0 for this host.
+                Ok(ip) if ip.is_unspecified() => addresses.push((std::net::Ipv4Addr::LOCALHOST, PORT).into()),
+                Ok(ip) => addresses.push((ip, PORT).into()),
+                Err(_) => odd.push(server.into()),
+            }
+        }
+    }
+    (addresses, odd)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn servers_are_read_as_the_library_reads_them() {
+        let text = "# nameserver 1.1.1.1\nsearch example\n nameserver\t10.0.0.2 # first\nnameserver fd00::2\n\
+                    nameserver fe80::1%eth0\nnameserver 0.0.0.0\nnameserver\noptions ndots:5\nnameservers 1.2.3.4\n";
+        let (addresses, odd) = nameservers(text);
+        let expected = ["10.0.0.2:53", "[fd00::2]:53", "127.0.0.1:53"];
+        assert_eq!(addresses, expected.map(|address| address.parse().unwrap()));
+        assert_eq!(odd, ["fe80::1%eth0"]);
+    }
+
+    #[test]
+    fn a_change_is_seen_whatever_the_way_it_came() {
+        let host = tempfile::tempdir().unwrap();
+        let (etc, run) = (host.path().join("etc"), host.path().join("run/resolve"));
+        fs::create_dir(&etc).unwrap();
+        fs::create_dir_all(&run).unwrap();
+        let (file, real) = (etc.join("resolv.conf"), run.join("resolv.conf"));
+        assert!(look(&file, None).is_err());
+        // An absolute link, as NetworkManager makes it, seen from within a container.
+        fs::write(&real, "one").unwrap();
+        symlink("/run/resolve/resolv.conf", &file).unwrap();
+        let (version, text) = look(&file, None).unwrap().unwrap();
+        assert_eq!(text, "one");
+        assert!(look(&file, Some(version)).unwrap().is_none());
+        fs::write(run.join("new"), "two").unwrap();
+        fs::rename(run.join("new"), &real).unwrap();
+        let (version, text) = look(&file, Some(version)).unwrap().unwrap();
+        assert_eq!(text, "two");
+        // A relative one, as systemd-resolved's.
+        fs::remove_file(&file).unwrap();
+        symlink("../run/resolve/stub.conf", &file).unwrap();
+        fs::write(run.join("stub.conf"), "three").unwrap();
+        assert_eq!(look(&file, Some(version)).unwrap().unwrap().1, "three");
+        // A loop.
+        fs::remove_file(&real).unwrap();
+        fs::remove_file(&file).unwrap();
+        symlink("/etc/resolv.conf", &file).unwrap();
+        assert!(look(&file, None).is_err());
+    }
+}

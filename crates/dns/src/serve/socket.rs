@@ -1,0 +1,73 @@
+//! Sockets, made as dns needs them.
+
+use std::{
+    io,
+    net::{SocketAddrV4, TcpListener},
+    os::fd::OwnedFd,
+};
+
+use rustix::{
+    io::Errno,
+    net::{AddressFamily, SocketFlags, SocketType, bind, connect, listen, socket_with, sockopt},
+};
+use tracing::debug;
+
+const NON_BLOCKING: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 1_024;
+/// Room for questions that have arrived: thousands, where the system lets us (`net.core.rmem_max`).
+const QUEUE: usize = 4 << 20;
+
+/// Whether somebody else has the port.
+///
+/// # Errors
+/// Any other reason for which it can't be had.
+pub(crate) fn probe(address: SocketAddrV4) -> io::Result<bool> {
+    match bound(SocketType::DGRAM, address, false) {
+        // Shared with nobody, so that no packet of another's comes to this socket; it is closed at once.
+        Ok(_) => Ok(false),
+        Err(Errno::ADDRINUSE) => Ok(true),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// A socket for questions.
+pub(super) fn datagram(address: SocketAddrV4, shared: bool) -> io::Result<OwnedFd> {
+    let socket = bound(SocketType::DGRAM, address, shared)?;
+    // The kernel gives what it may.
+    sockopt::set_socket_recv_buffer_size(&socket, QUEUE)?;
+    Ok(socket)
+}
+
+/// A socket for connections.
+pub(super) fn listening(address: SocketAddrV4, shared: bool) -> io::Result<TcpListener> {
+    let socket = bound(SocketType::STREAM, address, shared)?;
+    listen(&socket, BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// The address need not be on this host yet (`IP_FREEBIND`, ip(7)).
+fn bound(kind: SocketType, address: SocketAddrV4, shared: bool) -> Result<OwnedFd, Errno> {
+    let socket = socket_with(AddressFamily::INET, kind, NON_BLOCKING, None)?;
+    sockopt::set_ip_freebind(&socket, true)?;
+    if kind == SocketType::STREAM {
+        // Connections of the one before us may still be in TIME_WAIT.
+        sockopt::set_socket_reuseaddr(&socket, true)?;
+    }
+    if shared {
+        sockopt::set_socket_reuseport(&socket, true)?;
+    }
+    bind(&socket, &address)?;
+    Ok(socket)
+}
+
+/// Takes a socket out of the choice for new packets while what is in its queue stays to be read: one that is connected hears its peer
+/// alone, and among sockets that share a port the kernel passes it by (`reuseport_select_sock`). Closing it would
+/// drop its queue. Its peer is itself, which never sends.
+pub(super) fn turn_away(socket: &OwnedFd) {
+    let connected = rustix::net::getsockname(socket).and_then(|own| connect(socket, &own));
+    if let Err(error) = connected {
+        // No route to our own address: the address is gone from this host, and nobody can ask.
+        debug!(%error, "new questions can't be turned away");
+    }
+}

@@ -1,0 +1,172 @@
+//! Questions over UDP: one thread, which takes, looks up and answers, and waits for nothing but the next.
+
+use std::{
+    io,
+    net::{SocketAddr, SocketAddrV4},
+    os::fd::OwnedFd,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll},
+    io::{Errno, retry_on_intr, write},
+    net::{RecvFlags, SendFlags, recvfrom, sendto},
+};
+use tokio::sync::oneshot;
+use tracing::{debug, warn};
+
+use crate::desk::{Desk, Step, Transport};
+
+/// The longest question: one that is longer is cut, and then makes no sense.
+const LONGEST: usize = 4_096;
+/// Questions that are taken before it is looked whether to stop.
+const ROUND: usize = 256;
+
+/// The thread, seen from outside.
+#[derive(Debug)]
+pub(super) struct UdpServer {
+    socket: Arc<OwnedFd>,
+    stop: Arc<Stop>,
+    ended: oneshot::Receiver<String>,
+}
+
+/// How the thread is told to stop.
+#[derive(Debug)]
+struct Stop {
+    wake: OwnedFd,
+    /// Milliseconds of quiet after which it ends; 0 until it is told.
+    quiet: AtomicU64,
+}
+
+impl UdpServer {
+    pub(super) fn start(desk: Arc<Desk>, socket: OwnedFd) -> io::Result<Self> {
+        let socket = Arc::new(socket);
+        let wake = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
+        let stop = Arc::new(Stop { wake, quiet: AtomicU64::new(0) });
+        let (tell, ended) = oneshot::channel();
+        let server = Server { desk, socket: socket.clone(), stop: stop.clone() };
+        thread::Builder::new().name("udp".into()).spawn(move || {
+            // Dropped without a word if it panics.
+            let how = server.run();
+            let _ = tell.send(how.to_string());
+        })?;
+        Ok(Self { socket, stop, ended })
+    }
+
+    pub(super) fn socket(&self) -> &OwnedFd {
+        &self.socket
+    }
+
+    /// Tells the thread to end when nothing has come for so long.
+    pub(super) fn drain(&self, quiet: Duration) {
+        self.stop.quiet.store(quiet.as_millis().try_into().unwrap_or(u64::MAX), Ordering::Release);
+        // A counter of 64 bits does not fill.
+        let _ = write(&self.stop.wake, &1_u64.to_ne_bytes());
+    }
+
+    /// How the thread ended.
+    pub(super) async fn ended(&mut self) -> String {
+        (&mut self.ended).await.unwrap_or_else(|_| "it panicked".into())
+    }
+}
+
+struct Server {
+    desk: Arc<Desk>,
+    socket: Arc<OwnedFd>,
+    stop: Arc<Stop>,
+}
+
+/// What came of a round.
+enum Round {
+    /// The queue is empty.
+    Empty,
+    /// There may be more.
+    More,
+}
+
+impl Server {
+    /// Serves until it is told to stop and nothing comes any more, or until the socket breaks.
+    fn run(self) -> Errno {
+        let mut packet = vec![0; LONGEST];
+        let mut buffer = Vec::with_capacity(LONGEST);
+        let mut quiet_since: Option<Instant> = None;
+        loop {
+            let quiet = Duration::from_millis(self.stop.quiet.load(Ordering::Acquire));
+            match self.round(&mut packet, &mut buffer) {
+                Ok(Round::More) => {
+                    quiet_since = None;
+                    continue;
+                }
+                Ok(Round::Empty) => {}
+                Err(errno) => return errno,
+            }
+            let mut patience = None;
+            if !quiet.is_zero() {
+                let since = *quiet_since.get_or_insert_with(Instant::now);
+                match quiet.checked_sub(since.elapsed()).filter(|left| !left.is_zero()) {
+                    Some(left) => patience = Timespec::try_from(left).ok(),
+                    None => return Errno::SHUTDOWN,
+                }
+            }
+            let mut events =
+                [PollFd::new(&*self.socket, PollFlags::IN), PollFd::new(&self.stop.wake, PollFlags::IN)];
+            // Once told, the counter has nothing more to say.
+            let watched = if quiet.is_zero() { 2 } else { 1 };
+            match poll(&mut events[..watched], patience.as_ref()) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(errno) => return errno,
+            }
+        }
+    }
+
+    fn round(&self, packet: &mut [u8], buffer: &mut Vec<u8>) -> Result<Round, Errno> {
+        for _ in 0..ROUND {
+            let (length, from) = match recvfrom(&*self.socket, &mut *packet, RecvFlags::DONTWAIT) {
+                Ok((length, _, from)) => (length, from.and_then(|from| SocketAddr::try_from(from).ok())),
+                Err(Errno::AGAIN) => return Ok(Round::Empty),
+                Err(errno) if is_passing(errno) => continue,
+                Err(errno) => return Err(errno),
+            };
+            // Nobody can be answered at port 0.
+            let Some(SocketAddr::V4(from)) = from.filter(|from| from.port() != 0) else { continue };
+            match self.desk.take(*from.ip(), &packet[..length], Transport::Udp, buffer) {
+                Step::Reply => send(&self.socket, buffer, from),
+                Step::Silence => {}
+                Step::Forward(pending) => {
+                    let socket = self.socket.clone();
+                    self.desk.forward(pending, move |answer| send(&socket, answer, from));
+                }
+            }
+        }
+        Ok(Round::More)
+    }
+}
+
+/// What an asker that is gone makes the next call say (udp(7)), or what passes.
+fn is_passing(errno: Errno) -> bool {
+    matches!(
+        errno,
+        Errno::INTR
+            | Errno::CONNREFUSED
+            | Errno::HOSTUNREACH
+            | Errno::NETUNREACH
+            | Errno::HOSTDOWN
+            | Errno::NETDOWN
+            | Errno::NOBUFS
+            | Errno::NOMEM
+    )
+}
+
+/// An answer that can't be sent is lost, as one may be on its way.
+fn send(socket: &OwnedFd, answer: &[u8], to: SocketAddrV4) {
+    match retry_on_intr(|| sendto(socket, answer, SendFlags::DONTWAIT, &to)) {
+        Ok(_) => {}
+        Err(Errno::PERM) => warn!(%to, "an answer was refused by this host's own firewall"),
+        Err(error) => debug!(%to, %error, "an answer could not be sent"),
+    }
+}

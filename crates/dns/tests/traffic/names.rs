@@ -1,0 +1,85 @@
+//! Names in force.
+
+use hickory_proto::rr::RecordType::{A, AAAA, PTR, SRV};
+use rustix::process::Signal;
+use steppe_api::v1::QuestionResult;
+
+use crate::{
+    client::{ask, question, send_raw},
+    control::{asker, member},
+    net::{API, Namespace, STRANGER, WORKER},
+    process::Dns,
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_decides_what_exists() {
+    let (net, dir) = (Namespace::new(), tempfile::tempdir().unwrap());
+    let dns = Dns::start(&net, &dir, &[]);
+    let mut control = dns.control().await;
+    let resources = [
+        asker(API, "alice", &[("pg.bob", "247.0.0.2"), ("web", "247.0.0.1")]),
+        asker(WORKER, "", &[("redis", "247.0.0.3")]),
+        member("alice", "10.0.0.2", "api"),
+    ];
+    control.snapshot(&resources).await;
+    dns.until_logged("listening");
+    for (name, kind, expected) in [
+        ("web.steppe.internal.", A, "NoError 247.0.0.1"),
+        ("WeB.steppe.INTERNAL.", A, "NoError 247.0.0.1"),
+        ("pg.bob.steppe.internal.", A, "NoError 247.0.0.2"),
+        ("web.steppe.internal.", AAAA, "NoError"),
+        ("web.", A, "NoError 247.0.0.1"),
+        ("api.", A, "NoError 10.0.0.2"),
+        ("web.service.consul.", A, "NoError 247.0.0.1"),
+        ("_web._tcp.steppe.internal.", SRV, "NoError 1 1 80 web.steppe.internal."),
+        ("2.0.0.247.in-addr.arpa.", PTR, "NoError pg.bob.steppe.internal."),
+        ("redis.steppe.internal.", A, "NXDomain"),
+    ] {
+        assert_eq!(ask(&net, API, name, kind), expected, "{name}");
+        assert_eq!(ask(&net, STRANGER, name, kind), "NXDomain", "{name}");
+    }
+    assert_eq!(ask(&net, WORKER, "redis.steppe.internal.", A), "NoError 247.0.0.3");
+    assert_eq!(ask(&net, WORKER, "api.steppe.internal.", A), "NXDomain");
+
+    control.remove(&resources[1]).await;
+    assert_eq!(ask(&net, WORKER, "redis.steppe.internal.", A), "NXDomain");
+    assert_eq!(control.upsert(&[asker(WORKER, "alice", &[])]).await, []);
+    assert_eq!(ask(&net, WORKER, "api.steppe.internal.", A), "NoError 10.0.0.2");
+    assert_eq!(control.count(QuestionResult::Service).await, 8);
+    assert_eq!(control.count(QuestionResult::Member).await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_for_another_agent_is_rejected_alone_and_all_is_kept_when_control_goes() {
+    let (net, dir) = (Namespace::new(), tempfile::tempdir().unwrap());
+    let dns = Dns::start(&net, &dir, &[]);
+    let mut control = dns.control().await;
+    let web = asker(API, "", &[("web", "247.0.0.1")]);
+    control.snapshot(&[web.clone()]).await;
+    let vip = steppe_model::Resource::Takeover(steppe_model::Takeover);
+    let rejections = control.upsert(&[vip, asker(WORKER, "", &[("web", "247.0.0.1")])]).await;
+    assert!(rejections[0].1.contains("another agent"), "{rejections:?}");
+    drop(control);
+    dns.until_logged("control disconnected");
+    assert_eq!(ask(&net, API, "web.", A), "NoError 247.0.0.1");
+    assert_eq!(ask(&net, WORKER, "web.", A), "NoError 247.0.0.1");
+    let mut control = dns.control().await;
+    assert_eq!(control.inventory.len(), 2);
+    // Until the snapshot ends nothing is taken away; then what it did not name is.
+    control.snapshot(&[web]).await;
+    assert_eq!(ask(&net, WORKER, "web.", A), "NXDomain");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_listens_once_it_knows_what_to_answer_and_without_control_it_denies_nothing() {
+    let (net, dir) = (Namespace::new(), tempfile::tempdir().unwrap());
+    let dns = Dns::start(&net, &dir, &[]);
+    let packet = question("web.", A).to_vec().unwrap();
+    assert_eq!(send_raw(&net, API, &packet), None);
+    dns.until_logged("names of Steppe's fail");
+    dns.until_logged("listening");
+    assert_eq!(ask(&net, API, "web.", A), "ServFail");
+    dns.control().await.snapshot(&[asker(API, "", &[("web", "247.0.0.1")])]).await;
+    assert_eq!(ask(&net, API, "web.", A), "NoError 247.0.0.1");
+    dns.signal(Signal::KILL);
+}
