@@ -38,11 +38,16 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
                 let services = services::gather(&suite, !no_rates && !args.json).await?;
                 (0, if args.json { json(&services)? } else { services.render(paint) })
             }
-            Command::Doctor { preflight, addresses, listener_ports } => {
+            Command::Doctor { audit: true, .. } => {
+                let audit = doctor::audit(&suite).await.map_err(status::NobodyAnswers::from)?;
+                (audit.exit_code(), if args.json { json(&audit)? } else { audit.render(paint) })
+            }
+            Command::Doctor { audit: false, preflight, addresses, user_cidr, listener_ports } => {
                 let wanted = Wanted {
                     services: addresses.service_cidr,
                     listener: addresses.listener_address,
                     dns: addresses.dns_address,
+                    users: *user_cidr,
                     ports: listener_ports.clone(),
                     preflight: *preflight,
                 };

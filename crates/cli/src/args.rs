@@ -99,13 +99,21 @@ pub(crate) enum Command {
     /// examined. Every finding but `ok` has a `fix`.
     #[command(after_help = "Examples:
   steppe doctor --preflight           before the installation: also what a Nomad client must allow
+  steppe doctor --audit               before doors are shut: what they would have refused, of whom, and what to write
   NOMAD_TOKEN=… steppe doctor         with the token that control has: whether it can read every job")]
     Doctor {
         /// Steppe is not installed yet: what the system job needs of this client is looked at, too
         #[arg(long)]
         preflight: bool,
+        /// Nothing of the above: sum up what the doors that only watch would have refused. Exits 1 when there is something, 4 when
+        /// the netfilter-agent can't be asked
+        #[arg(long, conflicts_with = "preflight")]
+        audit: bool,
         #[command(flatten)]
         addresses: Addresses,
+        /// As control's
+        #[arg(long, env = "STEPPE_USER_CIDR", default_value = "10.208.0.0/12", value_name = "CIDR", value_parser = parse_block)]
+        user_cidr: Ipv4Net,
         /// As control's
         #[arg(long, default_value = "10000-19999", value_parser = parse_ports, value_name = "FIRST-LAST")]
         listener_ports: RangeInclusive<u16>,
@@ -159,7 +167,7 @@ impl Command {
     /// The exit code when nothing can be said.
     pub(crate) fn failure_code(&self) -> u8 {
         match self {
-            Self::Explain { .. } => steppe_explain::Verdict::Unknown.exit_code(),
+            Self::Explain { .. } | Self::Doctor { .. } => steppe_explain::Verdict::Unknown.exit_code(),
             _ => 1,
         }
     }

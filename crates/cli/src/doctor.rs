@@ -2,11 +2,13 @@
 //!
 //! [`gather`] collects facts and decides nothing; [`judge`] decides, purely, from the facts.
 
+mod audit;
 mod facts;
 mod finding;
 mod gather;
 mod judge;
 
+pub(crate) use audit::audit;
 pub(crate) use facts::{Leftovers, Wanted};
 pub(crate) use finding::Report;
 pub(crate) use gather::leftovers;

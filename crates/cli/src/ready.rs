@@ -2,6 +2,7 @@
 
 use clap::ValueEnum;
 use steppe_api::v1::{GetNetfilterStatusRequest, GetProxyStatusRequest};
+use steppe_daemon::Process;
 use steppe_explain::{Answer, Suite};
 
 /// A process that can be asked.
@@ -13,6 +14,12 @@ pub(crate) enum Component {
     Proxy,
     /// It answers: the tables are in force before it does.
     NetfilterAgent,
+    /// It answers.
+    Dns,
+    /// It answers.
+    DnsA,
+    /// It answers.
+    DnsB,
 }
 
 /// Asks it.
@@ -24,5 +31,8 @@ pub(crate) async fn ask(suite: &Suite, component: Component) -> Answer<()> {
         Component::Control => suite.ready_control().await.map(drop),
         Component::Proxy => suite.proxy_status(GetProxyStatusRequest {}).await.map(drop),
         Component::NetfilterAgent => suite.netfilter_status(GetNetfilterStatusRequest {}).await.map(drop),
+        Component::Dns => suite.dns_status(Process::Dns).await.map(drop),
+        Component::DnsA => suite.dns_status(Process::DnsA).await.map(drop),
+        Component::DnsB => suite.dns_status(Process::DnsB).await.map(drop),
     }
 }

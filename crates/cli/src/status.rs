@@ -1,17 +1,20 @@
 //! `steppe status`.
 
 mod component;
+mod doors;
 mod view;
 
 use serde::Serialize;
 use steppe_api::v1::{
-    ControlStatus, GetControlStatusRequest, GetNetfilterStatusRequest, GetProxyStatusRequest,
-    NetfilterStatus, ProxyStatus,
+    ControlStatus, DnsStatus, GetControlStatusRequest, GetNetfilterStatusRequest, GetProxyStatusRequest,
+    ListDoorsRequest, ListDoorsResponse, NetfilterStatus, ProxyStatus,
 };
-use steppe_explain::{Answer, Away, AwayKind, Suite};
+use steppe_daemon::Process;
+use steppe_explain::{Answer, Away, AwayKind, DNS, Suite};
 use thiserror::Error;
 
 use component::Component;
+use doors::Door;
 
 /// Nothing can be said, because nobody may be asked.
 #[derive(Debug, Error)]
@@ -25,11 +28,15 @@ impl From<Away> for NobodyAnswers {
 }
 
 /// Everything that the processes say of themselves.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Answers {
     control: Answer<ControlStatus>,
     proxy: Answer<ProxyStatus>,
     netfilter: Answer<NetfilterStatus>,
+    /// Of each process that may answer for names.
+    dns: Vec<(Process, Answer<DnsStatus>)>,
+    /// Unknown without the netfilter-agent, or with one of an earlier release.
+    doors: Option<ListDoorsResponse>,
 }
 
 /// The suite at a glance.
@@ -41,6 +48,9 @@ pub(crate) struct Status {
     sources: Vec<Source>,
     /// Unknown with control down.
     counts: Option<Counts>,
+    /// Unknown with the netfilter-agent down.
+    doors: Option<Vec<Door>>,
+    moved_networks: Vec<Moved>,
     ignored: Vec<Ignored>,
     /// What to do next; empty when there is nothing to do.
     next: Option<String>,
@@ -59,8 +69,17 @@ struct Source {
 struct Counts {
     workloads: u64,
     workloads_without_address: u64,
+    workloads_not_attached: u64,
     services: u64,
     services_empty: u64,
+}
+
+/// A network whose addresses are not those that its user has elsewhere.
+#[derive(Debug, Serialize)]
+struct Moved {
+    user: String,
+    subnet: String,
+    reason: String,
 }
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -75,11 +94,17 @@ struct Ignored {
 /// # Errors
 /// When none of the sockets may be opened by who runs this.
 pub(crate) async fn gather(suite: &Suite) -> Result<Status, NobodyAnswers> {
-    let (control, proxy, netfilter) = tokio::join!(
+    let [alone, a, b] = DNS;
+    let (control, proxy, netfilter, doors, alone_says, a_says, b_says) = tokio::join!(
         suite.control_status(GetControlStatusRequest {}),
         suite.proxy_status(GetProxyStatusRequest {}),
         suite.netfilter_status(GetNetfilterStatusRequest {}),
+        suite.doors(ListDoorsRequest {}),
+        suite.dns_status(alone),
+        suite.dns_status(a),
+        suite.dns_status(b),
     );
+    let dns = vec![(alone, alone_says), (a, a_says), (b, b_says)];
     let denied = |away: Option<&Away>| away.is_some_and(|away| away.kind == AwayKind::Denied);
     match control {
         Err(away)
@@ -87,7 +112,7 @@ pub(crate) async fn gather(suite: &Suite) -> Result<Status, NobodyAnswers> {
         {
             Err(away.into())
         }
-        control => Ok(Answers { control, proxy, netfilter }.into()),
+        control => Ok(Answers { control, proxy, netfilter, dns, doors: doors.ok() }.into()),
     }
 }
 

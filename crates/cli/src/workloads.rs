@@ -70,6 +70,13 @@ fn planned(workload: WorkloadInfo) -> Row {
     let refused = |grant: &GrantInfo| !grant.problem.is_empty();
     let mut problems: Vec<String> =
         Some(workload.problem).into_iter().filter(|problem| !problem.is_empty()).collect();
+    if !workload.not_attached.is_empty() {
+        problems.push(format!("not on the network of {}: {}", workload.user, workload.not_attached));
+    }
+    let names = workload.names.as_ref().map_or("", |names| &names.resolver_problem);
+    if !names.is_empty() {
+        problems.push(format!("it does not ask dns: {names}"));
+    }
     problems.extend(
         workload.grants.iter().filter(|grant| refused(grant)).map(|g| format!("`{}`: {}", g.text, g.problem)),
     );

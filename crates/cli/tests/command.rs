@@ -11,7 +11,7 @@ use std::{
 use common::{Control, Ran, Suite};
 
 fn whole() -> Suite {
-    Suite::new().control(Control::default()).netfilter().proxy()
+    Suite::new().control(Control::default()).netfilter().proxy().dns("dns.sock")
 }
 
 #[track_caller]
@@ -25,7 +25,10 @@ fn status_of_a_whole_suite_is_ok() {
     assert_eq!((code, &*stderr), (0, ""));
     has(&stdout, "n17  OK\n");
     has(&stdout, "proxy            1.2.0    1m0s  r7        ok\n");
-    has(&stdout, "workloads 1  services 1  ignored tags 0\n");
+    has(&stdout, "dns              1.2.0    1m0s  r7        ok\n");
+    let doors = "doors: published audit, would have refused 7 packets\n";
+    has(&stdout, &format!("workloads 1  services 1  ignored tags 0  {doors}"));
+    has(&stdout, "next: steppe doctor --audit\n");
 }
 
 #[test]
@@ -53,6 +56,60 @@ fn explain_exits_with_its_answer() {
     assert_eq!(suite.run(&["explain", "nobody", "web"]).code, 4);
     let host = suite.run(&["explain", "host", "web"]);
     assert_eq!(host.code, 1, "{host:?}");
+}
+
+#[test]
+fn explain_asks_dns_on_behalf_of_the_workload() {
+    let name = |suite: Suite| suite.run(&["explain", "api", "web:80"]);
+    let two = Suite::new().control(Control::default()).netfilter().proxy().dns("dns-b.sock");
+    let yes = name(two);
+    assert_eq!(yes.code, 0, "{yes:?}");
+    has(&yes.stdout, " ok    name      web -> 247.12.8.41\n");
+    let never = name(Suite::new().control(Control::default()).netfilter().proxy());
+    assert_eq!(never.code, 0, "{never:?}");
+    has(&never.stdout, " warn  name      web -> 247.12.8.41, but there is no ");
+    let slow = name(Suite::new().control(Control::default()).netfilter().proxy().hanging("dns-a.sock"));
+    assert_eq!(slow.code, 4, "{slow:?}");
+    has(&slow.stdout, "can't tell: dns-a does not answer\n");
+}
+
+#[test]
+fn explain_knows_the_doors() {
+    let suite = whole();
+    let watched = suite.run(&["explain", "api", "127.0.0.1:24011"]);
+    assert_eq!(watched.code, 0, "{watched:?}");
+    has(&watched.stdout, "the workload itself");
+    let host = suite.run(&["explain", "host", "127.0.0.1:24011"]);
+    assert_eq!(host.code, 0, "{host:?}");
+    has(
+        &host.stdout,
+        " warn  published  audit: it passes, and enforced it would not: 24011/tcp is published for pg-1",
+    );
+    has(&host.stdout, "7 packets counted so far");
+    has(&host.stdout, "steppe.expose=host");
+    let listener = suite.run(&["explain", "api", "169.254.77.54:17007"]);
+    assert_eq!(listener.code, 1, "{listener:?}");
+    has(&listener.stdout, "connect_to=web\n");
+    let moved = suite.run(&["explain", "api", "10.9.8.7:17007", "--listener-address", "10.9.8.7"]);
+    assert_eq!(moved.code, 1, "{moved:?}");
+    assert_eq!(suite.run(&["explain", "api", "127.0.0.1:x"]).code, 2);
+    assert_eq!(Suite::new().run(&["explain", "api", "127.0.0.1:24011"]).code, 4);
+}
+
+#[test]
+fn what_doors_would_refuse_is_summed_up() {
+    let suite = whole();
+    let Ran { code, stdout, stderr } = suite.run(&["doctor", "--audit"]);
+    assert_eq!((code, &*stderr), (1, ""));
+    has(&stdout, "published  7        bob   pg-1  24011/tcp\n");
+    has(&stdout, "watched for 1m0s, or longer\n");
+    has(&stdout, "to enforce: steppe-control --door published=enforce\n");
+    let json = suite.run(&["--json", "doctor", "--audit"]);
+    let value: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
+    assert_eq!(value.pointer("/cut/0/packets"), Some(&7.into()), "{value}");
+    let nobody = Suite::new().run(&["doctor", "--audit"]);
+    assert_eq!(nobody.code, 4, "{nobody:?}");
+    has(&nobody.stderr, "start steppe-netfilter-agent");
 }
 
 #[test]

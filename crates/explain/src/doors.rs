@@ -198,7 +198,8 @@ impl<'a> Question<'a> {
 const NONE: &str = "door";
 
 /// A door's name in flags, and as a link.
-pub(crate) fn name(door: DoorName) -> &'static str {
+#[must_use]
+pub fn name(door: DoorName) -> &'static str {
     match door {
         DoorName::Spoofing => "spoofing",
         DoorName::Networks => "networks",

@@ -24,6 +24,7 @@ mod text;
 
 pub use away::{Answer, Away, AwayKind};
 pub use client::{DEADLINE, DNS, Suite};
+pub use doors::name as door_name;
 pub use explanation::{Explanation, Fault, Link, State, Verdict};
 pub use facts::{Addresses, Facts, Firewall, Plan, Query, Told, gather};
 pub use judge::judge;

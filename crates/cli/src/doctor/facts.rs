@@ -13,6 +13,8 @@ pub(crate) struct Wanted {
     pub(crate) listener: Ipv4Addr,
     /// Where dns answers.
     pub(crate) dns: Ipv4Addr,
+    /// Where users' networks get their addresses from.
+    pub(crate) users: Ipv4Net,
     /// The ports of the listener's address.
     pub(crate) ports: RangeInclusive<u16>,
     /// Whether Steppe is yet to be installed.
@@ -44,6 +46,10 @@ pub(crate) struct Facts {
     /// This host's own addresses.
     pub(crate) addresses: Vec<Ipv4Addr>,
     pub(crate) docker: Known<Docker>,
+    /// Where somebody listens at port 53, over TCP or UDP; unspecified for every address.
+    pub(crate) resolvers: BTreeSet<Ipv4Addr>,
+    /// Interfaces that carry packets for 127.0.0.0/8 (`route_localnet`).
+    pub(crate) localnet: Vec<String>,
     /// `None`: NOMAD_ADDR is not set.
     pub(crate) nomad: Option<Known<Nomad>>,
     pub(crate) run_dir: Option<Owned>,
@@ -93,6 +99,12 @@ pub(crate) struct Docker {
     pub(crate) security: Vec<String>,
     /// `info.FirewallBackend.Driver`, of Docker 29 and later.
     pub(crate) firewall: Option<String>,
+    /// Whether it publishes ports by rules of iptables.
+    pub(crate) iptables: bool,
+    /// Its directory of containers, where control writes each one's resolv.conf.
+    pub(crate) containers: String,
+    /// Why that can't be read.
+    pub(crate) containers_unread: Option<String>,
 }
 
 /// What the Nomad agent of this host says.

@@ -43,6 +43,11 @@ pub(crate) async fn gather(wanted: &Wanted, run_dir: &Path) -> Facts {
         ufw: proc::says_yes(&read("/etc/ufw/ufw.conf"), "ENABLED"),
         routes: proc::routes(&read("/proc/net/route")),
         addresses: addresses(),
+        resolvers: ["tcp", "tcp6", "udp", "udp6"]
+            .iter()
+            .flat_map(|name| proc::resolvers(&read(&format!("/proc/net/{name}"))))
+            .collect(),
+        localnet: localnet(),
         docker,
         nomad,
         run_dir: fs::metadata(run_dir).ok().map(|found| Owned {
@@ -77,6 +82,18 @@ fn addresses() -> Vec<Ipv4Addr> {
         IpAddr::V6(_) => None,
     };
     steppe_explain::local_addresses().into_iter().filter_map(v4).collect()
+}
+
+/// Interfaces with `route_localnet`.
+fn localnet() -> Vec<String> {
+    const CONF: &str = "/proc/sys/net/ipv4/conf";
+    let interfaces = fs::read_dir(CONF).into_iter().flatten().flatten();
+    let names = interfaces.filter_map(|entry| entry.file_name().into_string().ok());
+    let is_on = |name: &String| {
+        fs::read_to_string(Path::new(CONF).join(name).join("route_localnet"))
+            .is_ok_and(|text| text.trim() == "1")
+    };
+    names.filter(is_on).collect()
 }
 
 /// Names of modules that are built in or on the disk, with `_` for `-`; `None` where the kernel's files are not, as in a container.

@@ -1,5 +1,6 @@
 //! Facts to findings. Pure; one function a subject.
 
+mod dns;
 mod firewall;
 mod host;
 mod network;
@@ -17,9 +18,12 @@ pub(crate) fn judge(wanted: &Wanted, facts: &Facts) -> Vec<Finding> {
     let mut findings = vec![host::kernel(facts), host::forwarding(facts), host::conntrack(facts)];
     findings.extend(host::modules(facts));
     findings.extend(host::docker(facts));
+    findings.extend(host::localnet(facts));
     findings.extend(firewall::judge(wanted, facts));
     findings.extend(network::judge(wanted, facts));
     findings.push(network::ports(wanted, facts));
+    findings.push(network::users(wanted, facts));
+    findings.extend(dns::judge(wanted, facts));
     findings.extend(nomad::judge(wanted, facts));
     findings.push(host::run_dir(wanted, facts));
     findings.push(host::boot(wanted, facts));

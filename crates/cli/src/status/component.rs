@@ -1,7 +1,7 @@
 //! One process of the suite, and how it is.
 
 use serde::Serialize;
-use steppe_api::v1::{About, AgentState, AgentStatus};
+use steppe_api::v1::{About, AgentState, AgentStatus, DnsStatus};
 use steppe_explain::{Answer, Away, AwayKind, age, clean};
 
 /// An agent that takes longer than this to put a change in force is worth a look.
@@ -28,14 +28,18 @@ pub(super) struct Component {
 /// What becomes of connections while the proxy is away, or not ready, and the kernel has taken over.
 const TAKEN_OVER: &str = "the kernel carries new connections";
 
-/// What it means that a process is down.
-fn effect(name: &str, is_taken_over: bool) -> &'static str {
+/// What becomes of names while one of two that answer for them is away.
+const OTHER_ANSWERS: &str = "the other answers for names";
+
+/// What it means that a process is down. `is_done` is whether something else does its work meanwhile.
+fn effect(name: &str, is_done: bool) -> &'static str {
     match name {
         "control" => "traffic goes on, changes wait",
-        "proxy" if is_taken_over => TAKEN_OVER,
+        "proxy" if is_done => TAKEN_OVER,
         "proxy" => "connections to services fail",
         "netfilter-agent" => "what is in the kernel holds, changes wait",
-        "dns" => "names fail, traffic unaffected",
+        "dns" | "dns-a" | "dns-b" if is_done => OTHER_ANSWERS,
+        "dns" | "dns-a" | "dns-b" => "names fail, traffic unaffected",
         _ => "what it did is not done",
     }
 }
@@ -75,6 +79,34 @@ impl Component {
         row
     }
 
+    /// One that answers for names. `is_done` is whether another does.
+    pub(super) fn dns(
+        name: &str,
+        answer: &Answer<DnsStatus>,
+        seen: Option<&AgentStatus>,
+        is_done: bool,
+    ) -> Self {
+        let about = answer.as_ref().map(|status| status.about.clone()).map_err(Clone::clone);
+        let mut row = Self::of_agent(name, &about, seen, is_done);
+        let Ok(status) = answer else { return row };
+        if status.draining {
+            row.is_not_well("draining: it has been told to stop".into(), None);
+        } else if status.listening.is_empty() {
+            let state = format!("listens nowhere: {}", effect(name, is_done));
+            row.is_not_well(
+                state,
+                Some(format!("see the log of steppe-{name}; steppe doctor says who has its port")),
+            );
+        } else if status.upstreams.is_empty() && row.ok {
+            let next = "name a resolver in /etc/resolv.conf of this host".to_owned();
+            row.is_not_well(
+                "knows no resolver to forward to: only Steppe's names are answered".into(),
+                Some(next),
+            );
+        }
+        row
+    }
+
     /// Another agent: by its own word, and by control's where control is up.
     pub(super) fn agent(name: &str, answer: &Answer<Option<About>>, seen: Option<&AgentStatus>) -> Self {
         Self::of_agent(name, answer, seen, false)
@@ -84,7 +116,7 @@ impl Component {
         name: &str,
         answer: &Answer<Option<About>>,
         seen: Option<&AgentStatus>,
-        is_taken_over: bool,
+        is_done: bool,
     ) -> Self {
         let mut row = Self::own_word(name, answer);
         match (answer, seen) {
@@ -94,10 +126,10 @@ impl Component {
                 }
                 row.state = "ok, without control".into();
             }
-            (Ok(_), Some(seen)) => row.judge(seen, is_taken_over),
+            (Ok(_), Some(seen)) => row.judge(seen, is_done),
             (Err(away), seen) => {
                 let since = seen.filter(|seen| seen.state() == AgentState::Down).map(|seen| seen.for_ms);
-                row.state = down(effect(name, is_taken_over), away, since);
+                row.state = down(effect(name, is_done), away, since);
             }
         }
         row
@@ -136,7 +168,7 @@ impl Component {
         }
     }
 
-    fn judge(&mut self, seen: &AgentStatus, is_taken_over: bool) {
+    fn judge(&mut self, seen: &AgentStatus, is_done: bool) {
         let name = &seen.name;
         self.rejected =
             seen.rejected.iter().map(|reject| clean(&format!("{}: {}", reject.id, reject.reason))).collect();
@@ -144,18 +176,18 @@ impl Component {
         let late = format!("behind {behind} ({:.1}s)", seen.behind_ms as f64 / 1000.0);
         match seen.state() {
             AgentState::Down | AgentState::Unspecified => {
-                let effect = effect(name, is_taken_over);
+                let effect = effect(name, is_done);
                 let why = match &*seen.error {
                     "" => effect.to_owned(),
-                    error if is_taken_over => format!("{effect} ({error})"),
+                    error if is_done => format!("{effect} ({error})"),
                     error => error.to_owned(),
                 };
                 let state = format!("not connected to control for {}: {why}", age(seen.for_ms / 1000));
                 let next = format!("see the logs of steppe-control and steppe-{name}");
                 self.is_not_well(clean(&state), Some(next));
             }
-            AgentState::Syncing if is_taken_over => {
-                self.is_not_well(format!("syncing: {TAKEN_OVER}"), None);
+            AgentState::Syncing if is_done => {
+                self.is_not_well(format!("syncing: {}", effect(name, true)), None);
             }
             AgentState::Syncing => self.is_not_well("syncing".into(), None),
             AgentState::Live if behind > 0 && seen.behind_ms >= LATE_MS => {

@@ -3,9 +3,13 @@
 use std::fmt::Write as _;
 
 use steppe_api::v1::SourceState;
-use steppe_explain::{Answer, Paint, Style, age, clean, readiness};
+use steppe_explain::{Answer, AwayKind, DNS, Paint, Style, age, clean, readiness};
 
-use super::{Answers, Counts, Ignored, Source, Status, component::Component};
+use super::{
+    Answers, Counts, Ignored, Moved, Source, Status,
+    component::Component,
+    doors::{doors, line, would_refuse},
+};
 use crate::table::{Cell, Table};
 
 /// How many of the ignored items are written out: a screen has some forty lines, and the advice stands at the end.
@@ -32,8 +36,18 @@ impl From<Answers> for Status {
             ),
             Component::agent("netfilter-agent", &netfilter, of("netfilter-agent")),
         ];
+        for (process, answer) in &answers.dns {
+            let (name, seen) = (process.name(), of(process.name()));
+            // One that never ran is shown if control expects it.
+            if seen.is_none() && answer.as_ref().err().is_some_and(|away| away.kind == AwayKind::NoSocket) {
+                continue;
+            }
+            let other = answers.dns.iter().any(|(other, answer)| other != process && answer.is_ok());
+            components.push(Component::dns(name, answer, seen, other));
+        }
+        let is_asked = |name: &str| ASKED.contains(&name) || DNS.iter().any(|process| process.name() == name);
         let others = seen.into_iter().flat_map(|control| &control.agents);
-        components.extend(others.filter(|agent| !ASKED.contains(&&*agent.name)).map(Component::by_hearsay));
+        components.extend(others.filter(|agent| !is_asked(&agent.name)).map(Component::by_hearsay));
         let mut status = Self {
             node: seen
                 .map(|control| clean(&control.node))
@@ -43,6 +57,8 @@ impl From<Answers> for Status {
             components,
             sources: Vec::new(),
             counts: None,
+            doors: answers.doors.as_ref().map(doors).filter(|doors| !doors.is_empty()),
+            moved_networks: Vec::new(),
             ignored: Vec::new(),
             next: None,
         };
@@ -51,9 +67,13 @@ impl From<Answers> for Status {
             status.counts = Some(Counts {
                 workloads: control.workloads,
                 workloads_without_address: control.workloads_without_address,
+                workloads_not_attached: control.workloads_not_attached,
                 services: control.services,
                 services_empty: control.services_empty,
             });
+            let moved = control.moved_networks.into_iter();
+            status.moved_networks =
+                moved.map(|n| Moved { user: n.user, subnet: n.subnet, reason: n.reason }).collect();
             let ignored = control.ignored.into_iter();
             status.ignored =
                 ignored.map(|i| Ignored { origin: i.origin, text: i.text, reason: i.reason }).collect();
@@ -107,7 +127,12 @@ impl Status {
         match () {
             () if !self.ignored.is_empty() => Some("correct what is ignored, as its reason says".into()),
             () if counts.services_empty > 0 => Some("steppe services".into()),
-            () if counts.workloads_without_address > 0 => Some("steppe workloads".into()),
+            () if counts.workloads_without_address > 0 || counts.workloads_not_attached > 0 => {
+                Some("steppe workloads".into())
+            }
+            () if self.doors.as_deref().is_some_and(|doors| would_refuse(doors) > 0) => {
+                Some("steppe doctor --audit".into())
+            }
             () => None,
         }
     }
@@ -124,8 +149,14 @@ impl Status {
         if !self.sources.is_empty() {
             text += &self.source_table().render(paint);
         }
-        if let Some(counts) = &self.counts {
-            let _ = writeln!(text, "{}", self.count_line(counts));
+        let counts = self.counts.as_ref().map(|counts| self.count_line(counts));
+        let lines: Vec<String> = counts.into_iter().chain(self.doors.as_deref().map(line)).collect();
+        if !lines.is_empty() {
+            let _ = writeln!(text, "{}", lines.join("  "));
+        }
+        for Moved { user, subnet, reason } in &self.moved_networks {
+            let _ =
+                writeln!(text, "moved: {}", clean(&format!("network of {user} is {subnet} here: {reason}")));
         }
         for ignored in self.ignored.iter().take(SHOWN) {
             let Ignored { origin, text: written, reason } = ignored;
@@ -173,16 +204,20 @@ impl Status {
 
     /// `workloads 41 (3 without an address)  services 2 (1 empty)  ignored tags 1`
     fn count_line(&self, counts: &Counts) -> String {
-        let but = |number: u64, what: &str| match number {
-            0 => String::new(),
-            _ => format!(" ({number} {what})"),
+        let but = |parts: &[(u64, &str)]| {
+            let parts = parts.iter().filter(|(number, _)| *number > 0);
+            let parts: Vec<String> = parts.map(|(number, what)| format!("{number} {what}")).collect();
+            if parts.is_empty() { String::new() } else { format!(" ({})", parts.join(", ")) }
         };
         format!(
             "workloads {}{}  services {}{}  ignored tags {}",
             counts.workloads,
-            but(counts.workloads_without_address, "without an address"),
+            but(&[
+                (counts.workloads_without_address, "without an address"),
+                (counts.workloads_not_attached, "not on their user's network"),
+            ]),
             counts.services,
-            but(counts.services_empty, "empty"),
+            but(&[(counts.services_empty, "empty")]),
             self.ignored.len()
         )
     }

@@ -1,5 +1,5 @@
 use steppe_api::v1::{
-    Attachment, Grant, GrantState, Protocol, ServiceKey, VipState, Workload, WorkloadState,
+    Attachment, Grant, GrantState, Protocol, ServiceKey, VipState, Workload, WorkloadNames, WorkloadState,
 };
 
 use super::*;
@@ -25,20 +25,31 @@ fn a_workload_with_two_addresses_and_a_malformed_grant() {
         grants: vec![grant("web:80", ""), grant("redis", ""), grant("web:x", "no port")],
         ..WorkloadInfo::default()
     };
+    let runsc = WorkloadInfo {
+        name: "runsc".into(),
+        user: "alice".into(),
+        not_attached: "it runs already".into(),
+        names: Some(WorkloadNames {
+            resolver_problem: "its author chose".into(),
+            ..WorkloadNames::default()
+        }),
+        ..WorkloadInfo::default()
+    };
     let host = WorkloadInfo {
         name: "job".into(),
         id: "ff".into(),
         problem: "no address".into(),
         ..WorkloadInfo::default()
     };
-    let workloads = Workloads::new([host, api].into_iter().map(planned), Vec::new());
+    let workloads = Workloads::new([host, api, runsc].into_iter().map(planned), Vec::new());
     assert_eq!(
         workloads.render(Paint::Plain),
         "\
-NAME  ID            USER   ADDRESS     BRIDGE   PORT   GRANTS        PROBLEM
-api   0123456789ab  alice  172.17.0.5  docker0  veth1  web:80,redis  `web:x`: no port
-                           10.1.0.5    br-1     -
-job   ff            -      -           -        -      -             no address
+NAME   ID            USER   ADDRESS     BRIDGE   PORT   GRANTS        PROBLEM
+api    0123456789ab  alice  172.17.0.5  docker0  veth1  web:80,redis  `web:x`: no port
+                            10.1.0.5    br-1     -
+job    ff            -      -           -        -      -             no address
+runsc  -             alice  -           -        -      -             not on the network of alice: it runs already; it does not ask dns: its author chose
 "
     );
 }

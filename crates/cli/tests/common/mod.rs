@@ -65,6 +65,13 @@ impl Suite {
         self
     }
 
+    /// One of the processes that answer for names, by the name of its socket.
+    pub fn dns(self, name: &str) -> Self {
+        let listener = self.listen(name);
+        self.runtime.spawn(serve(listener, dns_server::DnsServer::new(Names), std::future::pending()));
+        self
+    }
+
     /// A process that takes connections and never says a word.
     pub fn hanging(self, name: &str) -> Self {
         let listener = self.listen(name);
@@ -320,7 +327,36 @@ impl netfilter_agent_server::NetfilterAgent for Netfilter {
     }
 
     async fn list_doors(&self, _: Request<ListDoorsRequest>) -> Reply<ListDoorsResponse> {
-        Ok(Response::new(ListDoorsResponse::default()))
+        let door = |name: DoorName, mode: DoorMode, refused_total| DoorState {
+            name: name.into(),
+            mode: mode.into(),
+            refused_total,
+        };
+        let tried = DoorCount {
+            door: DoorName::Published.into(),
+            port: "24011/tcp".into(),
+            name: "pg-1".into(),
+            user: "bob".into(),
+            packets_total: 7,
+            ..DoorCount::default()
+        };
+        let published = PublishedPort {
+            protocol: Protocol::Tcp.into(),
+            port: 24_011,
+            expose: Expose::Proxies.into(),
+            name: "pg-1".into(),
+            ..PublishedPort::default()
+        };
+        Ok(Response::new(ListDoorsResponse {
+            doors: vec![
+                door(DoorName::Dns, DoorMode::Enforce, 1),
+                door(DoorName::Published, DoorMode::Audit, 7),
+            ],
+            counts: vec![tried],
+            settings: Some(Doors::default()),
+            published: vec![published],
+            closed: Vec::new(),
+        }))
     }
 
     async fn list_networks(
@@ -377,6 +413,60 @@ impl proxy_server::Proxy for TheProxy {
         &self,
         _: Request<WatchConnectionsRequest>,
     ) -> Reply<Self::WatchConnectionsStream> {
+        Ok(Response::new(nothing()))
+    }
+}
+
+/// dns: `web` is granted to container `api`, and nobody else may name anything.
+struct Names;
+
+#[async_trait]
+impl dns_server::Dns for Names {
+    type SyncStream = Stream<SyncResponse>;
+    type WatchQuestionsStream = Stream<QuestionEvent>;
+
+    async fn sync(&self, _: Request<tonic::Streaming<SyncRequest>>) -> Reply<Self::SyncStream> {
+        Ok(Response::new(nothing()))
+    }
+
+    async fn get_status(&self, _: Request<GetDnsStatusRequest>) -> Reply<DnsStatus> {
+        Ok(Response::new(DnsStatus {
+            about: about(),
+            listening: vec!["169.254.77.53:53".into()],
+            upstreams: vec![Upstream::default()],
+            ..DnsStatus::default()
+        }))
+    }
+
+    async fn list_askers(&self, _: Request<ListAskersRequest>) -> Reply<ListAskersResponse> {
+        Ok(Response::new(ListAskersResponse::default()))
+    }
+
+    async fn list_members(&self, _: Request<ListMembersRequest>) -> Reply<ListMembersResponse> {
+        Ok(Response::new(ListMembersResponse::default()))
+    }
+
+    async fn query(&self, request: Request<QueryRequest>) -> Reply<QueryResponse> {
+        let QueryRequest { ip, name, .. } = request.into_inner();
+        let response = if (&*ip, &*name) == (IP, "web") {
+            QueryResponse {
+                result: QuestionResult::Service.into(),
+                rcode: "NOERROR".into(),
+                records: vec![format!("web.steppe.internal. 5 IN A {VIP}")],
+                ..QueryResponse::default()
+            }
+        } else {
+            QueryResponse {
+                result: QuestionResult::NoName.into(),
+                rcode: "NXDOMAIN".into(),
+                reason: "no such name".into(),
+                ..QueryResponse::default()
+            }
+        };
+        Ok(Response::new(response))
+    }
+
+    async fn watch_questions(&self, _: Request<WatchQuestionsRequest>) -> Reply<Self::WatchQuestionsStream> {
         Ok(Response::new(nothing()))
     }
 }

@@ -49,6 +49,25 @@ pub(super) fn routes(text: &str) -> Vec<Route> {
     text.lines().skip(1).filter_map(route).collect()
 }
 
+/// /proc/net/tcp and udp, and their twins with a 6: the local addresses at port 53, where nobody is connected. One that is bound to
+/// every IPv6 address may have every IPv4 one, too.
+pub(super) fn resolvers(text: &str) -> Vec<Ipv4Addr> {
+    let one = |line: &str| {
+        let mut words = line.split_whitespace().skip(1);
+        let (ip, port) = words.next()?.split_once(':')?;
+        let remote = words.next()?;
+        if u16::from_str_radix(port, 16) != Ok(53) || !remote.ends_with(":0000") {
+            return None;
+        }
+        match ip.len() {
+            8 => Some(Ipv4Addr::from(u32::from_str_radix(ip, 16).ok()?.to_ne_bytes())),
+            _ if ip.bytes().all(|digit| digit == b'0') => Some(Ipv4Addr::UNSPECIFIED),
+            _ => None,
+        }
+    };
+    text.lines().skip(1).filter_map(one).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,6 +85,21 @@ mod tests {
             ("172.17.0.0/16".into(), Some("docker0"))
         );
         assert_eq!((routes[2].to.to_string(), routes[2].device.as_deref()), ("247.0.0.0/8".into(), None));
+    }
+
+    #[test]
+    fn who_listens_for_names_is_read() {
+        let head = "  sl  local_address rem_address   st\n";
+        let lines = "   0: 354DFEA9:0035 00000000:0000 0A 0\n   1: 3500007F:0035 00000000:0000 0A 0\n   2: \
+                     00000000:0016 00000000:0000 0A\n   3: 0B4D0A0A:0035 0C4D0A0A:A2C4 01\n";
+        let found = resolvers(&format!("{head}{lines}"));
+        assert_eq!(found, [Ipv4Addr::new(169, 254, 77, 53), Ipv4Addr::new(127, 0, 0, 53)]);
+        let all = "00000000000000000000000000000000";
+        let six = resolvers(&format!(
+            "{head}   0: {all}:0035 {all}:0000 0A\n   1: {}1:0035 {all}:0000 0A\n",
+            &all[1..]
+        ));
+        assert_eq!(six, [Ipv4Addr::UNSPECIFIED]);
     }
 
     #[test]

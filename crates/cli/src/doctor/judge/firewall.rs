@@ -62,7 +62,9 @@ pub(super) fn judge(wanted: &Wanted, facts: &Facts) -> Vec<Finding> {
             ),
         ));
     }
-    if facts.docker.is_ok() && facts.chains.is_ok() && !chains.iter().any(|chain| chain.name == DOCKER_USER) {
+    // Docker that makes no rules is a finding of its own.
+    let makes_rules = facts.docker.as_ref().is_ok_and(|docker| docker.iptables);
+    if makes_rules && facts.chains.is_ok() && !chains.iter().any(|chain| chain.name == DOCKER_USER) {
         findings.push(no_docker_user(facts));
     }
     if findings.is_empty() {

@@ -88,6 +88,13 @@ pub(super) fn docker(facts: &Facts) -> Vec<Finding> {
         }
         Some(_) => Finding::ok("docker", says),
     }];
+    if !docker.iptables {
+        findings.push(Finding::fail(
+            "docker",
+            "Docker makes no rules: its published ports are those of docker-proxy, a local process, and are refused from outside",
+            "take \"iptables\": false out of /etc/docker/daemon.json and --iptables=false off dockerd's command line",
+        ));
+    }
     if docker.security.iter().any(|option| option.starts_with("name=userns")) {
         findings.push(Finding::fail(
             "docker",
@@ -103,6 +110,22 @@ pub(super) fn docker(facts: &Facts) -> Vec<Finding> {
         ));
     }
     findings
+}
+
+/// With `userland-proxy` off Docker lets its bridges carry packets for 127.0.0.0/8.
+pub(super) fn localnet(facts: &Facts) -> Option<Finding> {
+    if facts.localnet.is_empty() {
+        return None;
+    }
+    Some(Finding::warn(
+        "docker",
+        format!(
+            "{} carry packets for 127.0.0.0/8 (route_localnet): a container with NET_ADMIN reaches what listens on this host's \
+             loopback alone",
+            facts.localnet.join(", ")
+        ),
+        "leave \"userland-proxy\" on in /etc/docker/daemon.json",
+    ))
 }
 
 /// As control, or `install -d`, leaves it.

@@ -59,6 +59,31 @@ fn taken(wanted: &Wanted, says: &str) -> Finding {
     )
 }
 
+/// How the bridges of users' networks begin.
+const BRIDGES: &str = "steppe-";
+
+/// Whether something of this host is where users' networks get their addresses.
+pub(super) fn users(wanted: &Wanted, facts: &Facts) -> Finding {
+    const ABOUT: &str = "networks";
+    let users = wanted.users;
+    let is_others = |device: &str| !device.starts_with(BRIDGES);
+    let route = facts.routes.iter().filter(|route| route.to.prefix_len() > 0).find_map(|route| {
+        let device = route.device.as_ref().filter(|device| is_others(device))?;
+        let meets = users.contains(&route.to) || route.to.contains(&users);
+        meets.then_some((route.to, device))
+    });
+    match route {
+        Some((to, device)) => Finding::warn(
+            ABOUT,
+            format!(
+                "{to} is routed to {device}: networks of users, out of {users}, make way for it, and then differ from host to host"
+            ),
+            "give control a --user-cidr that is free on every host",
+        ),
+        None => Finding::ok(ABOUT, format!("nobody else uses {users}")),
+    }
+}
+
 pub(super) fn ports(wanted: &Wanted, facts: &Facts) -> Finding {
     let (first, last) = (wanted.ports.start(), wanted.ports.end());
     let dynamic = match &facts.nomad {

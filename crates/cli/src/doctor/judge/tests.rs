@@ -12,6 +12,7 @@ fn wanted() -> Wanted {
         services: "247.0.0.0/8".parse().unwrap(),
         listener: Ipv4Addr::new(169, 254, 77, 54),
         dns: Ipv4Addr::new(169, 254, 77, 53),
+        users: "10.208.0.0/12".parse().unwrap(),
         ports: 10_000..=19_999,
         preflight: true,
     }
@@ -23,6 +24,10 @@ fn chain(family: &'static str, table: &str, name: &str, hook: Option<&'static st
 
 fn route(to: &str, device: Option<&str>) -> Route {
     Route { to: to.parse().unwrap(), device: device.map(str::to_owned) }
+}
+
+fn docker_of(version: &str) -> Docker {
+    Docker { version: version.into(), iptables: true, ..Docker::default() }
 }
 
 /// A host on which there is nothing to mend.
@@ -49,7 +54,9 @@ fn healthy() -> Facts {
             route("169.254.0.0/16", Some("eth0")),
         ],
         addresses: vec![Ipv4Addr::new(10, 0, 0, 5)],
-        docker: Ok(Docker { version: "20.10.24".into(), ..Docker::default() }),
+        resolvers: [Ipv4Addr::new(127, 0, 0, 53)].into(),
+        localnet: Vec::new(),
+        docker: Ok(docker_of("20.10.24")),
         nomad: Some(Ok(Nomad {
             version: "1.3.16".into(),
             client: true,
@@ -120,7 +127,14 @@ fn conntrack() {
 #[test]
 fn docker() {
     finds(Level::Fail, "19.03", "20.10", |facts| {
-        facts.docker = Ok(Docker { version: "19.03.1".into(), ..Docker::default() });
+        facts.docker = Ok(docker_of("19.03.1"));
+    });
+    finds(Level::Fail, "makes no rules", "--iptables=false", |facts| {
+        facts.chains = Ok(Vec::new());
+        facts.docker.as_mut().unwrap().iptables = false;
+    });
+    finds(Level::Warn, "docker0 carry packets for 127", "userland-proxy", |facts| {
+        facts.localnet = vec!["docker0".into()];
     });
     finds(Level::Fail, "no answer", "start Docker", |facts| facts.docker = Err("no answer".into()));
     for (option, says) in [("name=userns", "userns-remap"), ("name=rootless", "rootless")] {
@@ -181,6 +195,50 @@ fn addresses() {
 }
 
 #[test]
+fn users_networks() {
+    finds(Level::Warn, "10.209.7.0/24 is routed to eth1", "--user-cidr", |facts| {
+        facts.routes.push(route("10.209.7.0/24", Some("eth1")));
+    });
+    let mut own = healthy();
+    own.routes.push(route("10.209.7.0/24", Some("steppe-alice")));
+    assert!(judge(&wanted(), &own).iter().all(|finding| finding.level == Level::Ok));
+}
+
+#[test]
+fn names() {
+    finds(Level::Fail, "port 53 of every address", "bind-interfaces", |facts| {
+        facts.resolvers.insert(Ipv4Addr::UNSPECIFIED);
+    });
+    finds(Level::Warn, "169.254.77.53 is an address", "--dns-address", |facts| {
+        facts.addresses.push(wanted().dns);
+    });
+    finds(Level::Unknown, "/var/lib/docker/containers can't be read", "as root", |facts| {
+        let docker = facts.docker.as_mut().unwrap();
+        docker.containers = "/var/lib/docker/containers".into();
+        docker.containers_unread = Some("permission denied".into());
+    });
+    let says = |spoil: &dyn Fn(&mut Facts)| {
+        let mut facts = healthy();
+        spoil(&mut facts);
+        let findings = judge(&Wanted { preflight: false, ..wanted() }, &facts);
+        let own = findings.into_iter().filter(|finding| finding.about == "dns");
+        own.map(|finding| (finding.level, finding.says)).collect::<Vec<_>>()
+    };
+    let without = says(&|_| {});
+    assert!(
+        matches!(&without[..], [(Level::Fail, no), (Level::Fail, nobody)]
+        if no.contains("no address of this host") && nobody.contains("nobody answers")),
+        "{without:?}"
+    );
+    let running = says(&|facts| {
+        facts.addresses.push(wanted().dns);
+        // Beside one that listens everywhere and shares.
+        facts.resolvers.extend([wanted().dns, Ipv4Addr::UNSPECIFIED]);
+    });
+    assert_eq!(running, [(Level::Ok, "it answers at 169.254.77.53".to_owned())]);
+}
+
+#[test]
 fn ports() {
     finds(
         Level::Fail,
@@ -235,7 +293,8 @@ fn what_is_steppes_own() {
         facts.run_dir = Some(Owned { uid: 0, gid: 0, mode: 0o777 })
     });
     let mut installed = healthy();
-    installed.addresses.push(wanted().listener);
+    installed.addresses.extend([wanted().listener, wanted().dns]);
+    installed.resolvers.insert(wanted().dns);
     let after = judge(&Wanted { preflight: false, ..wanted() }, &installed);
     let wrong: Vec<_> = after.iter().filter(|finding| finding.level != Level::Ok).collect();
     assert!(matches!(wrong[..], [finding] if finding.about == "run dir"), "{wrong:?}");

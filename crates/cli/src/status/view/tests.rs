@@ -1,6 +1,6 @@
 use steppe_api::v1::{
-    About, AgentState, AgentStatus, ControlStatus, Ignored, NetfilterStatus, ProxyStatus, Reject,
-    SourceStatus,
+    About, AgentState, AgentStatus, ControlStatus, DnsStatus, DoorMode, DoorName, DoorState, Ignored,
+    ListDoorsResponse, MovedNetwork, NetfilterStatus, ProxyStatus, Reject, SourceStatus, Upstream,
 };
 use steppe_daemon::Process;
 use steppe_explain::{Away, AwayKind};
@@ -55,6 +55,8 @@ fn answers() -> Answers {
         }),
         proxy: Ok(ProxyStatus { about: about("1.2.0", 76, 8812), ..ProxyStatus::default() }),
         netfilter: Ok(NetfilterStatus { about: about("1.1.4", 217, 8810), ..NetfilterStatus::default() }),
+        dns: DNS.map(|process| (process, Err(down(process)))).into(),
+        doors: None,
     }
 }
 
@@ -74,7 +76,7 @@ COMPONENT        VERSION  UP    IN FORCE  STATE
 control          1.2.0    3d4h  -         ok
 proxy            1.2.0    3d4h  r8812     ok
 netfilter-agent  1.1.4    9d1h  r8810     behind 2 (1.3s)
-dns              -        -     -         not connected to control for 42s: names fail, traffic unaffected
+dns              -        -     -         DOWN 42s: names fail, traffic unaffected (there is no /run/steppe/dns.sock)
 SOURCE  STATE        AGE    LAST ERROR
 docker  live         0s     -
 consul  stale, kept  4m12s  500 No cluster leader
@@ -193,4 +195,80 @@ fn a_flood_of_ignored_items_leaves_the_advice_on_the_screen() {
     let text = Status::from(answers).render(Paint::Plain);
     assert!(text.lines().count() < 40, "{text}");
     assert!(text.contains("container 000") && text.contains("ignored: 480 more"), "{text}");
+}
+
+/// dns as it is when all is well.
+fn dns() -> DnsStatus {
+    DnsStatus {
+        about: about("1.2.0", 1, 9),
+        listening: vec!["169.254.77.53:53".into()],
+        upstreams: vec![Upstream::default()],
+        ..DnsStatus::default()
+    }
+}
+
+#[test]
+fn names_are_answered_by_one_or_by_two() {
+    let rows = |control: &[AgentStatus], says: [Answer<DnsStatus>; 3]| {
+        let mut answers = answers();
+        answers.control.as_mut().unwrap().agents = control.to_vec();
+        answers.dns = DNS.into_iter().zip(says).collect();
+        let rows = Status::from(answers).components.split_off(3);
+        rows.into_iter().map(|row| (row.name, row.ok, row.state)).collect::<Vec<_>>()
+    };
+    let none = |process| Err(down(process));
+    let [alone, a, b] = DNS;
+    assert_eq!(rows(&[], [none(alone), none(a), none(b)]), []);
+    let live = |name: &str| agent(name, 9, 9, 0);
+    let one = rows(&[live("dns")], [Ok(dns()), none(a), none(b)]);
+    assert_eq!(one, [("dns".to_owned(), true, "ok".to_owned())]);
+    let gone = AgentStatus { state: AgentState::Down.into(), for_ms: 3000, ..live("dns-b") };
+    let died = Err(Away { kind: AwayKind::NobodyListens, ..down(b) });
+    let two = rows(&[live("dns-a"), gone], [none(alone), Ok(dns()), died]);
+    assert_eq!(two[0], ("dns-a".to_owned(), true, "ok".to_owned()));
+    assert!(!two[1].1 && two[1].2.starts_with("DOWN 3s: the other answers for names"), "{two:?}");
+    let state = |status: DnsStatus| rows(&[live("dns")], [Ok(status), none(a), none(b)]).swap_remove(0).2;
+    assert_eq!(state(DnsStatus { draining: true, ..dns() }), "draining: it has been told to stop");
+    let nowhere = state(DnsStatus { listening: Vec::new(), ..dns() });
+    assert_eq!(nowhere, "listens nowhere: names fail, traffic unaffected");
+    assert!(state(DnsStatus { upstreams: Vec::new(), ..dns() }).starts_with("knows no resolver"));
+}
+
+#[test]
+fn doors_networks_and_who_is_not_on_one_are_told() {
+    let mut answers = answers();
+    let door = |name: DoorName, mode: DoorMode| DoorState {
+        name: name.into(),
+        mode: mode.into(),
+        refused_total: 412,
+    };
+    answers.doors = Some(ListDoorsResponse {
+        doors: vec![door(DoorName::Dns, DoorMode::Enforce), door(DoorName::Published, DoorMode::Audit)],
+        ..ListDoorsResponse::default()
+    });
+    let control = answers.control.as_mut().unwrap();
+    control.agents = vec![agent("proxy", 3, 3, 0), agent("netfilter-agent", 4, 4, 0)];
+    (control.sources, control.ignored) = (Vec::new(), Vec::new());
+    (control.services_empty, control.workloads_without_address) = (0, 0);
+    control.moved_networks = vec![MovedNetwork {
+        user: "alice".into(),
+        subnet: "10.209.8.0/24".into(),
+        reason: "10.209.7.0/24 is routed to eth1".into(),
+    }];
+    let text = |answers: &Answers| Status::from(answers.clone()).render(Paint::Plain);
+    let said = text(&answers);
+    let line =
+        "workloads 41  services 2  ignored tags 0  doors: published audit, would have refused 412 packets\n";
+    assert!(said.contains(line), "{said}");
+    assert!(
+        said.contains("moved: network of alice is 10.209.8.0/24 here: 10.209.7.0/24 is routed to eth1\n"),
+        "{said}"
+    );
+    assert!(said.ends_with("next: steppe doctor --audit\n"), "{said}");
+    answers.control.as_mut().unwrap().workloads_not_attached = 1;
+    let said = text(&answers);
+    assert!(said.contains("workloads 41 (1 not on their user's network)"), "{said}");
+    assert!(said.ends_with("next: steppe workloads\n"), "{said}");
+    answers.control = Err(down(Process::Control));
+    assert!(text(&answers).contains("\ndoors: published audit, would have refused 412 packets\n"));
 }
