@@ -2,7 +2,8 @@
 
 use crate::args::Args;
 use crate::client::{TIMEOUT_MS, say};
-use crate::sys::connect_from;
+use crate::dns;
+use crate::sys::{connect_from, device_index};
 use std::io::{Error, ErrorKind, Result};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ const AGAIN: Duration = Duration::from_millis(300);
 const IN_PROGRESS: i32 = 115;
 
 /// Prints `TARGET OUTCOME` for each target as soon as it is known. A target is `tcp/ADDR:PORT`, `udp/ADDR:PORT`, or the
-/// same with a name for ADDR. `--from ADDR:PORT` is the source, of which either may be the unspecified one.
+/// same with a name for ADDR, or `dns-tcp/ADDR:PORT/NAME` or `dns-udp/ADDR:PORT/NAME`, which asks for a name. `--from ADDR:PORT` is the source, of which either may be the unspecified one.
 pub(crate) fn dial(args: &Args) -> std::result::Result<(), String> {
     let timeout = args.millis("timeout-ms", TIMEOUT_MS)?;
     let from = args.has("from").then(|| args.text("from")).transpose()?;
@@ -37,16 +38,28 @@ pub(crate) fn dial(args: &Args) -> std::result::Result<(), String> {
 }
 
 fn one(target: &str, from: Option<SocketAddr>, timeout: Duration) -> std::result::Result<Outcome, String> {
-    let (protocol, address) = target.split_once('/').ok_or_else(|| format!("`{target}`: tcp/… or udp/…?"))?;
-    let Some(to) = address.to_socket_addrs().ok().and_then(|mut all| all.next()) else {
+    let words: Vec<_> = target.split('/').collect();
+    let (protocol, address) = (words[0], words.get(1).copied().unwrap_or_default());
+    let Some(to) = resolve(address) else {
         return Ok(Outcome::NoName);
     };
+    let asked = words.get(2).copied().unwrap_or_default();
     let result = match protocol {
         "tcp" => tcp(to, from, timeout),
         "udp" => udp(to, from, timeout),
-        _ => return Err(format!("`{target}`: tcp/… or udp/…?")),
+        "dns-tcp" | "dns-udp" => dns::address(to, protocol == "dns-tcp", asked, timeout),
+        _ => return Err(format!("`{target}`: tcp/…, udp/…, dns-tcp/… or dns-udp/…?")),
     };
     Ok(result.map_or_else(|e| Outcome::of(&e), Outcome::Ok))
+}
+
+/// The address and port that a text means; `[fe80::1%eth0]:80` with the name of a device as well.
+fn resolve(text: &str) -> Option<SocketAddr> {
+    let Some((ip, rest)) = text.split_once('%') else {
+        return text.to_socket_addrs().ok()?.next();
+    };
+    let (device, port) = rest.split_once(']')?;
+    format!("{ip}%{}]{port}", device_index(device).ok()?).parse().ok()
 }
 
 fn tcp(to: SocketAddr, from: Option<SocketAddr>, timeout: Duration) -> Result<String> {

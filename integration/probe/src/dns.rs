@@ -2,7 +2,7 @@
 
 use crate::args::Args;
 use crate::client::{TIMEOUT_MS, say};
-use std::io::{ErrorKind, Read, Result, Write};
+use std::io::{Error, ErrorKind, Read, Result, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 use steppe_probe::Outcome;
@@ -10,6 +10,8 @@ use steppe_probe::message::{self, Message};
 
 /// A client without EDNS(0) takes no more over UDP (RFC 1035 section 2.3.4), this one more.
 const LARGEST: usize = 4096;
+/// A socket has one question alone, whose answer needs no telling apart.
+const ID: u16 = 1;
 
 /// Asks `--server ADDR:PORT` for a name and type, by UDP or with `--tcp`, and prints the answer's code and flags, then each
 /// record; or, when none came, how that ended.
@@ -19,15 +21,27 @@ pub(crate) fn ask(args: &Args) -> std::result::Result<(), String> {
     let words = args.words();
     let name = words.first().ok_or("which name?")?;
     let kind = words.get(1).map_or("A", String::as_str);
-    // Unlike for each question of this machine, which is what the answer is told by.
-    let id = u16::try_from(std::process::id() & 0xffff).unwrap_or(1);
-    let question = message::question(id, name, message::kind(kind)?)?;
-    let answer =
-        if args.has("tcp") { by_tcp(server, &question, timeout) } else { by_udp(server, &question, timeout) };
-    match answer {
+    let question = message::question(ID, name, message::kind(kind)?)?;
+    match exchange(server, args.has("tcp"), &question, timeout) {
         Err(e) => say(&Outcome::of(&e).to_string()),
         Ok(bytes) => say(&Message::parse(&bytes)?.to_string()),
     }
+}
+
+/// Asks for a name's IPv4 address: the first that is told, or the code and no address.
+pub(crate) fn address(server: SocketAddr, tcp: bool, name: &str, timeout: Duration) -> Result<String> {
+    let invalid = |message: String| Error::new(ErrorKind::InvalidData, message);
+    let question = message::question(ID, name, 1).map_err(invalid)?;
+    let answer = Message::parse(&exchange(server, tcp, &question, timeout)?).map_err(invalid)?;
+    let told = answer.records.iter().find_map(|record| {
+        let words: Vec<_> = record.split(' ').collect();
+        (words[0] == "answer" && words[3] == "A").then(|| words[4].to_owned())
+    });
+    Ok(told.unwrap_or(answer.code))
+}
+
+fn exchange(server: SocketAddr, tcp: bool, question: &[u8], timeout: Duration) -> Result<Vec<u8>> {
+    if tcp { by_tcp(server, question, timeout) } else { by_udp(server, question, timeout) }
 }
 
 fn by_udp(server: SocketAddr, question: &[u8], timeout: Duration) -> Result<Vec<u8>> {

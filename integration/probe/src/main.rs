@@ -16,12 +16,14 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: probe serve      --port N --name NAME
        probe serve-http --port N --name NAME     answers 503 while the file /fail exists
-       probe serve-all  --port N --name NAME     TCP and UDP, IPv4 and IPv6; prints who comes
+       probe serve-all  --port N --name NAME [--address IP]
+                     TCP and UDP, IPv4 and IPv6; prints who comes
        probe connect ADDR:PORT [--count N | --forever] [--interval-ms M] [--timeout-ms T] [--changes]
                      --changes prints only the attempts on both sides of each change of outcome
        probe hold    ADDR:PORT [--interval-ms M] [--timeout-ms T]
        probe dial    TARGET... [--timeout-ms T] [--from ADDR:PORT]
-                     a TARGET is tcp/ADDR:PORT or udp/ADDR:PORT, ADDR an address or a name
+                     a TARGET is tcp/ADDR:PORT or udp/ADDR:PORT, ADDR an address or a name,
+                     or dns-tcp/ADDR:PORT/NAME or dns-udp/ADDR:PORT/NAME
        probe lookup  NAME                        by the system's resolver
        probe ask     NAME [TYPE] --server ADDR:PORT [--tcp] [--timeout-ms T]
        probe send    HEX... --dev DEVICE         whole frames

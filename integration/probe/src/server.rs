@@ -3,7 +3,7 @@
 use crate::args::Args;
 use crate::client::say;
 use std::io::{BufRead, BufReader, Write};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use steppe_probe::now_ns;
 
@@ -25,17 +25,19 @@ pub(crate) fn serve(args: &Args, answer: fn(TcpStream, &str) -> std::io::Result<
     Ok(())
 }
 
-/// Listens on `--port` for TCP and UDP, IPv4 and (where the kernel has it) IPv6. Prints `NS tcp FROM` and `NS udp FROM TEXT`;
+/// Listens on `--port` of `--address`, or else of all, IPv6 ones too where the kernel has them, for TCP and UDP. Prints `NS tcp FROM` and `NS udp FROM TEXT`;
 /// answers each datagram with the name.
 pub(crate) fn serve_all(args: &Args) -> Result<(), String> {
     let (port, name) = (port(args)?, args.text("name")?.to_owned());
     let failed = |e: std::io::Error| format!("port {port}: {e}");
-    let datagrams = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port))
-        .or_else(|_| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)))
-        .map_err(failed)?;
-    let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port))
-        .or_else(|_| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)))
-        .map_err(failed)?;
+    let at: Vec<SocketAddr> = if args.has("address") {
+        let ip: IpAddr = args.text("address")?.parse().map_err(|_| "--address: an address is expected")?;
+        vec![(ip, port).into()]
+    } else {
+        vec![(Ipv6Addr::UNSPECIFIED, port).into(), (Ipv4Addr::UNSPECIFIED, port).into()]
+    };
+    let datagrams = UdpSocket::bind(&at[..]).map_err(failed)?;
+    let listener = TcpListener::bind(&at[..]).map_err(failed)?;
     println!("listening {}", listener.local_addr().map_err(failed)?);
     let answer = name.clone();
     std::thread::spawn(move || answer_datagrams(&datagrams, &answer));

@@ -29,12 +29,7 @@ unsafe extern "C" {
 
 /// A socket that sends and receives whole frames on a device. Needs CAP_NET_RAW.
 pub(crate) fn packet_socket(device: &str) -> Result<OwnedFd> {
-    let name = CString::new(device)?;
-    // SAFETY: the name ends with a zero and lives as long as the call.
-    let index = unsafe { if_nametoindex(name.as_ptr()) };
-    if index == 0 {
-        return Err(Error::last_os_error());
-    }
+    let index = device_index(device)?;
     let fd = open(AF_PACKET, SOCK_RAW, c_int::from(ETH_P_ALL.to_be()))?;
     // struct sockaddr_ll: family, protocol, index, type of hardware and of packet, length of address, address.
     let mut address = [0; 20];
@@ -43,6 +38,16 @@ pub(crate) fn packet_socket(device: &str) -> Result<OwnedFd> {
     address[4..8].copy_from_slice(&index.to_ne_bytes());
     bind_to(&fd, &address)?;
     Ok(fd)
+}
+
+/// The number of a network device.
+pub(crate) fn device_index(device: &str) -> Result<u32> {
+    let name = CString::new(device)?;
+    // SAFETY: the name ends with a zero and lives as long as the call.
+    match unsafe { if_nametoindex(name.as_ptr()) } {
+        0 => Err(Error::last_os_error()),
+        index => Ok(index),
+    }
 }
 
 /// Connects from a source address and port, each of which may be the unspecified one.

@@ -20,4 +20,5 @@ mod sources;
 mod story;
 mod strangers;
 mod testbed;
+mod truth;
 mod upgrades;

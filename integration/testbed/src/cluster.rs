@@ -18,6 +18,7 @@ pub struct Spec {
     hosts: usize,
     consul: bool,
     docker: bool,
+    ipv6: bool,
 }
 
 /// See the crate's head. Dropping it removes all of it.
@@ -48,6 +49,14 @@ impl Spec {
         self
     }
 
+    /// Hosts and containers on Docker's default bridge have IPv6 addresses as well: the hosts those of
+    /// [`Host::address6`], the world outside [`OUTSIDE6`](crate::OUTSIDE6).
+    #[must_use]
+    pub fn ipv6(mut self) -> Self {
+        self.ipv6 = true;
+        self
+    }
+
     /// Raises it: the network, then everything else at the same time. Steppe itself is started by the test.
     ///
     /// # Panics
@@ -68,6 +77,9 @@ impl Spec {
             leaks_allowed: AtomicBool::new(false),
             leftovers,
         };
+        if self.ipv6 {
+            cluster.lan.ipv6();
+        }
         if self.consul {
             cluster.consul_server.daemon.start();
         }
@@ -77,6 +89,9 @@ impl Spec {
             if self.consul {
                 host.consul.daemon.start();
                 host.suite.control.env("CONSUL_HTTP_ADDR", "http://127.0.0.1:8500");
+            }
+            if self.ipv6 {
+                host.ipv6();
             }
             if self.docker {
                 host.docker.daemon.start();
@@ -102,7 +117,7 @@ impl Spec {
 impl Cluster {
     /// Begins a cluster of so many hosts, at most 26, with Docker and Consul.
     pub fn hosts(hosts: usize) -> Spec {
-        Spec { hosts, consul: true, docker: true }
+        Spec { hosts, consul: true, docker: true, ipv6: false }
     }
 
     /// The only host of a cluster of one.

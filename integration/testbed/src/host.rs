@@ -5,6 +5,7 @@ use crate::daemon::{Daemon, tail};
 use crate::docker::Docker;
 use crate::holder::Holder;
 use crate::home::Home;
+use crate::lan::ROUTER6;
 use crate::nomad::Nomad;
 use crate::output::{self, Output};
 use crate::stamped::Stamped;
@@ -14,7 +15,7 @@ use crate::wait::eventually;
 use serde_json::Value;
 use std::fmt::Write;
 use std::io::{BufRead, BufReader};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
@@ -72,6 +73,20 @@ impl Host {
         self.docker.tag_image();
         self.suite.control.env("NOMAD_ADDR", "http://127.0.0.1:4646");
         self.nomad.start();
+    }
+
+    /// Its IPv6 address in a cluster [with IPv6](crate::Spec::ipv6): `fd77::11` where the other is 10.77.0.11.
+    pub fn address6(&self) -> Ipv6Addr {
+        let [.., last] = self.address.octets();
+        format!("fd77::{last}").parse().expect("decimal digits are hexadecimal ones too")
+    }
+
+    /// Gives it [`Host::address6`], before its Docker starts.
+    pub(crate) fn ipv6(&self) {
+        let address = self.address6();
+        let script = "ip addr add $0/64 dev eth0 nodad && ip -6 route add default via $1 dev eth0";
+        self.exec("bash", &["-c", script, &address.to_string(), ROUTER6]).ok();
+        self.docker.ipv6(address);
     }
 
     /// Runs a shell script in the host.

@@ -8,7 +8,7 @@ use crate::tools;
 use crate::wait::eventually;
 use serde_json::Value;
 use std::fs::read_to_string;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -18,6 +18,10 @@ use std::time::Duration;
 pub const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 /// An address beyond the router (TEST-NET-2, RFC 5737): what is neither a host nor a container.
 pub const OUTSIDE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
+/// The same in IPv6 (RFC 4193), in a cluster [with IPv6](crate::Spec::ipv6).
+pub const OUTSIDE6: Ipv6Addr = Ipv6Addr::new(0xfd77, 1, 0, 0, 0, 0, 0, 1);
+/// The hosts' IPv6 default route leads here.
+pub(crate) const ROUTER6: &str = "fd77::1";
 /// The hosts' network.
 pub(crate) const PREFIX: u8 = 24;
 
@@ -91,6 +95,11 @@ impl Lan {
         );
     }
 
+    /// Its own IPv6 addresses.
+    pub(crate) fn ipv6(&self) {
+        self.ip(&format!("addr add {ROUTER6}/64 dev br0 nodad\naddr add {OUTSIDE6}/128 dev lo nodad"));
+    }
+
     /// Waits until the bridge forwards what the host sends: the kernel sees a new carrier a little later, and a
     /// SYN or an ARP request that is lost in between costs a second.
     pub(crate) fn wait_plugged(&self, name: &str) {
@@ -136,6 +145,12 @@ impl Lan {
     /// Who sent what [`Lan::vip_packets`] counts, in nft's words.
     pub fn vip_leaks(&self) -> String {
         sh(&self.namespaces, "nft list set bridge testbed leaks").ok()
+    }
+
+    /// Runs a shell script there.
+    #[track_caller]
+    pub fn sh(&self, script: &str) -> Output {
+        sh(&self.namespaces, script)
     }
 
     /// Runs the probe there, as root, to its end.

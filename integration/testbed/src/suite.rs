@@ -79,10 +79,9 @@ impl Suite {
         }
     }
 
-    /// Starts netfilter-agent, proxy and control, and waits until each listens on its socket.
-    /// dns is started by tests that are about names.
+    /// Starts netfilter-agent, proxy, dns and control, and waits until each listens on its socket.
     pub fn start(&self) {
-        let daemons = [&self.netfilter_agent, &self.proxy, &self.control];
+        let daemons = [&self.netfilter_agent, &self.proxy, &self.dns, &self.control];
         daemons.iter().for_each(|daemon| assert_built(&format!("steppe-{}", daemon.name())));
         daemons.iter().for_each(|daemon| daemon.start());
         daemons.iter().for_each(|daemon| self.wait_socket(daemon));
