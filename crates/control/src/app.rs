@@ -27,9 +27,9 @@ use crate::{
     bridge_ports,
     config::{Config, Switch},
     core::{Core, Wishes},
-    doors::{self, DoorsConfig},
+    doors::{self, DoorsConfig, Guard},
     observe::{Attach, Observation, SourceName},
-    plan::{Allocator, Planner, PortChange},
+    plan::{Allocator, Options, Planner, PortChange},
     push::{
         Push,
         session::{LinkEvent, Peer, keep_connected},
@@ -91,7 +91,8 @@ fn new_core(config: &Config) -> Core {
     let sources = SourcesBoard::new(on.into_iter().flatten());
     let now = Instant::now();
     let push = Push::new(flags.takeover == Switch::On, now);
-    Core::new(Planner::new(config.node.clone(), allocator), push, sources, now)
+    let options = Options { guard_all: flags.doors.guard == Guard::All, user_cidr: flags.user_cidr };
+    Core::new(Planner::new(config.node.clone(), allocator, options), push, sources, now)
 }
 
 /// Where events come from.

@@ -3,12 +3,13 @@
 use std::{net::Ipv4Addr, ops::RangeInclusive, path::PathBuf, sync::Arc};
 
 use clap::{Parser, ValueEnum};
+use ipnet::Ipv4Net;
 use steppe_daemon::{DNS_UID, Logging, NETFILTER_AGENT_UID, PROXY_UID, RunDir};
+use steppe_model::parse_block;
 use thiserror::Error;
 
 use crate::{
     doors::DoorFlags,
-    plan::Cidr,
     sources::{ConsulConfig, DockerConfig, NomadConfig, SourceError},
 };
 
@@ -37,8 +38,12 @@ pub struct Flags {
     pub run_dir: RunDir,
 
     /// Block that virtual IPs are taken from; the netfilter-agent must be given the same
-    #[arg(long, env = "STEPPE_SERVICE_CIDR", default_value = "247.0.0.0/8", value_name = "CIDR")]
-    pub service_cidr: Cidr,
+    #[arg(long, env = "STEPPE_SERVICE_CIDR", default_value = "247.0.0.0/8", value_name = "CIDR", value_parser = parse_range)]
+    pub service_cidr: Ipv4Net,
+
+    /// Block that users' networks take their addresses from, a /24 each
+    #[arg(long, env = "STEPPE_USER_CIDR", default_value = "10.208.0.0/12", value_name = "CIDR", value_parser = parse_range)]
+    pub user_cidr: Ipv4Net,
 
     /// Address that the proxy listens on; the netfilter-agent must be given the same
     #[arg(long, env = "STEPPE_LISTENER_ADDRESS", default_value = "169.254.77.54", value_name = "IP")]
@@ -79,6 +84,16 @@ pub struct Flags {
     /// How it logs.
     #[command(flatten)]
     pub logging: Logging,
+}
+
+/// Reads a block that addresses are taken from.
+fn parse_range(text: &str) -> Result<Ipv4Net, String> {
+    let block = parse_block(text).map_err(|error| error.to_string())?;
+    if (2..=30).contains(&block.prefix_len()) {
+        Ok(block)
+    } else {
+        Err("a block of 2 to 30 bits is expected".into())
+    }
 }
 
 /// Reads a range of ports, such as `10000-19999`.
@@ -163,14 +178,14 @@ impl Config {
 /// The same that the netfilter-agent asks of them.
 fn check_addresses(flags: &Flags) -> Result<(), ConfigError> {
     let listener = flags.listener_address;
-    if flags.service_cidr.contains(listener) {
+    if flags.service_cidr.contains(&listener) {
         return Err(ConfigError::Overlap(listener));
     }
     let reserved = listener.is_loopback() || listener.is_unspecified() || listener.octets()[0] >= 224;
     if reserved {
         return Err(ConfigError::Listener(listener));
     }
-    match NEVER_VIRTUAL.into_iter().find(|ip| flags.service_cidr.contains(*ip)) {
+    match NEVER_VIRTUAL.into_iter().find(|ip| flags.service_cidr.contains(ip)) {
         Some(ip) => Err(ConfigError::Services(ip)),
         None => Ok(()),
     }

@@ -5,25 +5,41 @@
 
 mod allocate;
 mod allocs;
+mod claims;
 mod dial;
 mod locate;
 mod names;
+mod networks;
 mod planner;
 mod ports;
 mod provider;
+mod registered;
 mod service;
 mod settings;
+mod tenants;
 mod workload;
 
-pub use allocate::{Allocator, Cidr};
-pub use planner::{Attached, Delta, Planned, PlannedPort, PlannedService, Planner, workload_id};
+pub use allocate::Allocator;
+pub(crate) use allocate::spread;
+pub use planner::{Attached, Delta, Planned, PlannedPort, PlannedService, Planner, meant, workload_id};
 pub use ports::{BridgePort, NoPort, PortChange};
 pub use provider::Provider;
 pub use service::{allowed, path};
 pub use settings::Path;
-pub use workload::{Asked, Workload, alloc_of};
+pub use workload::{Asked, Workload, alloc_of, group_of, task_of};
 
 use std::sync::Arc;
+
+use ipnet::Ipv4Net;
+
+/// What an operator chose.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Whether every container is Steppe's concern, and not those alone that have to do with it.
+    pub guard_all: bool,
+    /// Where the addresses of users' networks are from.
+    pub user_cidr: Ipv4Net,
+}
 
 /// A piece of input that was left out.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

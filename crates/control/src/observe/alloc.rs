@@ -92,6 +92,8 @@ pub struct AllocService {
     /// What `steppe.NAME` the task's, group's and job's meta say, without the prefix; the task's beat the group's, and the
     /// group's the job's.
     pub settings: BTreeMap<String, String>,
+    /// Those of its tags that are settings, after interpolation.
+    pub tags: Vec<String>,
     /// The protocol and label of its port; the label may also be a number.
     pub port: Option<(Protocol, Arc<str>)>,
 }

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use steppe_model::ServiceName;
+use steppe_model::{Protocol, ServiceName};
 
 use super::workload::{ALLOC_LABEL, registered_alloc};
 use crate::{
@@ -158,11 +158,14 @@ pub fn as_container(alloc: &Alloc) -> Option<Container> {
         prefix_len: NOMAD_PREFIX,
         mac: None,
     };
-    let published = alloc.ports.iter().map(|port| PublishedPort {
-        protocol: steppe_model::Protocol::Tcp,
-        host_ip: port.host_ip,
-        host_port: port.host_port,
-        container_port: port.to,
+    // Nomad leads both protocols of a port to the allocation.
+    let published = alloc.ports.iter().flat_map(|port| {
+        [Protocol::Tcp, Protocol::Udp].map(|protocol| PublishedPort {
+            protocol,
+            host_ip: port.host_ip,
+            host_port: port.host_port,
+            container_port: port.to,
+        })
     });
     Some(Container {
         id: alloc.id.clone(),

@@ -6,11 +6,12 @@ use std::{
     sync::Arc,
 };
 
+use ipnet::Ipv4Net;
 use steppe_model::{Mac, Protocol};
 
 use super::{
-    allocate::Cidr,
     allocs::Allocs,
+    networks::Networks,
     provider::subnet,
     workload::{Workload, alloc_of, registered_alloc},
 };
@@ -26,8 +27,9 @@ pub struct Index {
     by_host_port: MultiMap<u16, Arc<str>>,
     by_alloc: MultiMap<Arc<str>, Arc<str>>,
     by_mac: MultiMap<Mac, Arc<str>>,
+    by_bridge: MultiMap<Arc<str>, Arc<str>>,
     /// Subnets of the bridges, with the number of attachments in each.
-    subnets: HashMap<Cidr, usize>,
+    subnets: HashMap<Ipv4Net, usize>,
 }
 
 impl Index {
@@ -36,6 +38,7 @@ impl Index {
         let mut new_subnet = false;
         for attachment in &container.attachments {
             self.by_ip.insert(attachment.ip, container.id.clone());
+            self.by_bridge.insert(attachment.bridge.clone(), container.id.clone());
             if let Some(mac) = attachment.mac {
                 self.by_mac.insert(mac, container.id.clone());
             }
@@ -57,6 +60,7 @@ impl Index {
         let mut gone_subnet = false;
         for attachment in &container.attachments {
             self.by_ip.remove(&attachment.ip, &container.id);
+            self.by_bridge.remove(&attachment.bridge, &container.id);
             if let Some(mac) = &attachment.mac {
                 self.by_mac.remove(mac, &container.id);
             }
@@ -88,6 +92,11 @@ impl Index {
         self.by_ip.get(&ip)
     }
 
+    /// The containers on a bridge.
+    pub fn of_bridge(&self, bridge: &str) -> impl Iterator<Item = &Arc<str>> {
+        self.by_bridge.get(bridge)
+    }
+
     /// The containers of a Nomad allocation.
     pub fn of_alloc(&self, alloc: &str) -> impl Iterator<Item = &Arc<str>> {
         self.by_alloc.get(alloc)
@@ -105,6 +114,8 @@ pub struct Local<'a> {
     pub index: &'a Index,
     /// What Nomad told.
     pub allocs: &'a Allocs,
+    /// The networks of users.
+    pub networks: &'a Networks,
 }
 
 impl<'a> Local<'a> {
@@ -114,10 +125,10 @@ impl<'a> Local<'a> {
         self.workloads.get(id).map(|workload| &workload.container)
     }
 
-    /// Whether an address belongs to a bridge of this host.
+    /// Whether an address belongs to a bridge of this host, or to a user's network: those are the same on every host.
     #[must_use]
     pub fn is_bridged(&self, ip: Ipv4Addr) -> bool {
-        self.index.subnets.keys().any(|subnet| subnet.contains(ip))
+        self.index.subnets.keys().any(|subnet| subnet.contains(&ip)) || self.networks.contains(ip)
     }
 
     /// The container that answers at the address of a registration on this node, and where it is dialled: at its own address, not

@@ -1,9 +1,16 @@
 //! The planner: what is known, what was planned from it, and what has to be looked at again.
 
+mod bind;
 mod compose;
 mod learn;
+mod members;
+mod names;
+mod publish;
+mod wishes;
 
-pub use compose::workload_id;
+pub use bind::workload_id;
+pub use compose::meant;
+use wishes::Wishes;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,26 +22,29 @@ use std::{
 use steppe_model::{ListenerKey, Mac, Resource, ResourceId, ServiceKey, ServiceName, UserName, VirtualPort};
 
 use super::{
-    Allocator, BridgePort, Ignored, NoPort, Provider, Workload, allocs::Allocs, locate::Index,
-    names::NamesByAddress, ports::Ports, service::Routing, workload::connect_to_tags,
+    Allocator, BridgePort, Ignored, NoPort, Options, Provider, Workload, allocs::Allocs, claims::Claims,
+    locate::Index, names::NamesByAddress, networks::Networks, ports::Ports, registered::Registered,
+    service::Routing, tenants::Tenants, workload::connect_to_tags,
 };
 use crate::{
     agent::AgentName,
     multimap::MultiMap,
-    observe::{Alloc, Attach, Attachment, Instance, SourceName},
+    observe::{Alloc, Attach, Attachment, Instance, Network, SourceName},
 };
 
-/// A resource, and what must be in force on the proxy before it.
+/// A resource, and what must be in force before it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Planned {
     /// What an agent must make true.
     pub resource: Arc<Resource>,
-    /// Resources of the proxy without which it would lead into the void.
+    /// Resources without which it would lead into the void: a rule's of the proxy, a name's of the netfilter-agent.
     pub requires: Vec<ResourceId>,
 }
 
 impl Planned {
-    fn new(resource: Resource) -> Self {
+    /// A resource that waits for nothing.
+    #[must_use]
+    pub fn new(resource: Resource) -> Self {
         Self { resource: Arc::new(resource), requires: Vec::new() }
     }
 }
@@ -64,11 +74,19 @@ pub struct Delta {
     pub ignored: Vec<Ignored>,
 }
 
+impl Delta {
+    fn tell(&mut self, agent: AgentName, changed: Vec<(ResourceId, Option<Planned>)>) {
+        self.resources.extend(changed.into_iter().map(|(id, planned)| (agent, id, planned)));
+    }
+}
+
 /// An attachment, and the bridge port that it was found behind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attached {
     /// The container's address.
     pub attachment: Attachment,
+    /// The user whose network it is on.
+    pub network: Option<UserName>,
     /// Its bridge port.
     pub port: Result<BridgePort, NoPort>,
 }
@@ -88,6 +106,9 @@ pub struct PlannedService {
     pub vip: Option<Ipv4Addr>,
     /// Its instances, those that can't be dialled included.
     pub providers: Vec<Provider>,
+    /// Whether they are its own user's: nobody's stand in for as long as that user was not seen to have any.
+    pub are_own: bool,
+    own_seen: bool,
     /// The ports that grants name.
     pub ports: BTreeMap<VirtualPort, PlannedPort>,
     /// The containers that ask for it, and whether they may.
@@ -110,8 +131,10 @@ pub struct PlannedPort {
 #[derive(Debug)]
 pub struct Planner {
     node: Arc<str>,
+    options: Options,
     allocator: Allocator,
     ports: Ports,
+    networks: Networks,
 
     workloads: BTreeMap<Arc<str>, Workload>,
     index: Index,
@@ -119,8 +142,12 @@ pub struct Planner {
     /// The Workload resources of each container.
     bound: BTreeMap<Arc<str>, BTreeMap<ResourceId, Planned>>,
 
-    /// Registrations of this node that ask for something.
-    asking: Vec<Instance>,
+    /// The published ports of each container.
+    published: Claims,
+    /// What dns is told of each container.
+    names: Claims,
+
+    registered: Registered,
     instances: BTreeMap<ServiceName, BTreeMap<SourceName, Vec<Instance>>>,
     allocs: Allocs,
     /// Whether the allocations elsewhere that must be known may have changed.
@@ -128,6 +155,7 @@ pub struct Planner {
     names_by_address: NamesByAddress,
     offers: MultiMap<ServiceName, Arc<str>>,
     consumers: MultiMap<ServiceName, Arc<str>>,
+    tenants: Tenants,
     /// The workloads that ask for a service which may be this user's.
     asked_of: MultiMap<(ServiceName, UserName), Arc<str>>,
 
@@ -137,7 +165,13 @@ pub struct Planner {
     /// What of a service's settings makes no sense.
     ignored: BTreeMap<ServiceName, Vec<Ignored>>,
 
+    wishes: Wishes,
+    /// Resources of networks and doors that are to be told.
+    told: Vec<(ResourceId, Option<Planned>)>,
+
     dirty_workloads: BTreeSet<Arc<str>>,
+    /// Those of whom dns may have to be told something else.
+    dirty_askers: BTreeSet<Arc<str>>,
     dirty_names: BTreeSet<ServiceName>,
     /// Of the names that somebody began or ceased to ask for since the last plan: whether they were wanted then.
     wanted_before: BTreeMap<ServiceName, bool>,
@@ -148,27 +182,35 @@ pub struct Planner {
 impl Planner {
     /// Plans for the node with this name.
     #[must_use]
-    pub fn new(node: Arc<str>, allocator: Allocator) -> Self {
+    pub fn new(node: Arc<str>, allocator: Allocator, options: Options) -> Self {
         Self {
             node,
+            networks: Networks::new(options.user_cidr),
+            options,
             allocator,
             ports: Ports::default(),
             workloads: BTreeMap::new(),
             index: Index::default(),
             attached: BTreeMap::new(),
             bound: BTreeMap::new(),
-            asking: Vec::new(),
+            published: Claims::default(),
+            names: Claims::default(),
+            registered: Registered::default(),
             instances: BTreeMap::new(),
             allocs: Allocs::default(),
             are_allocs_dirty: false,
             names_by_address: NamesByAddress::default(),
             offers: MultiMap::default(),
             consumers: MultiMap::default(),
+            tenants: Tenants::default(),
             asked_of: MultiMap::default(),
             services: BTreeMap::new(),
             keys: BTreeMap::new(),
             ignored: BTreeMap::new(),
+            wishes: Wishes::default(),
+            told: Vec::new(),
             dirty_workloads: BTreeSet::new(),
+            dirty_askers: BTreeSet::new(),
             dirty_names: BTreeSet::new(),
             wanted_before: BTreeMap::new(),
             asked_of_before: BTreeMap::new(),
@@ -186,7 +228,18 @@ impl Planner {
                     self.allocator.keep_listener(&key, listener);
                 }
             }
-            _ => {}
+            Resource::Network(network) => {
+                let changed = self.networks.keep(network);
+                self.take_networks(changed);
+            }
+            Resource::Doors(doors) => self.set_doors(doors.clone(), false),
+            Resource::Client(_)
+            | Resource::Workload(_)
+            | Resource::Grant(_)
+            | Resource::Takeover(_)
+            | Resource::PublishedPort(_)
+            | Resource::Asker(_)
+            | Resource::Member(_) => {}
         }
     }
 
@@ -250,6 +303,11 @@ impl Planner {
         &self.node
     }
 
+    /// The networks of users.
+    pub fn networks(&self) -> impl Iterator<Item = &Network> {
+        self.networks.iter()
+    }
+
     /// The services that are asked for.
     #[must_use]
     pub fn services(&self) -> &BTreeMap<ServiceKey, PlannedService> {
@@ -272,15 +330,18 @@ impl Planner {
     pub fn ignored(&self) -> impl Iterator<Item = Ignored> {
         let of_workloads = self.workloads.values().flat_map(|workload| &workload.ignored);
         let malformed = of_workloads.chain(self.ignored.values().flatten()).cloned();
-        malformed.chain(self.asking.iter().filter_map(|instance| self.speaks_for_nobody(instance)))
+        let left_out = self.workloads.values().filter_map(Workload::left_out);
+        malformed
+            .chain(left_out)
+            .chain(self.registered.iter().filter_map(|instance| self.speaks_for_nobody(instance)))
     }
 
     /// A registration that asks for something, and that no container of this host has.
     fn speaks_for_nobody(&self, instance: &Instance) -> Option<Ignored> {
-        if !self.containers_of(instance).is_empty() {
+        let asked: Vec<_> = connect_to_tags(instance).collect();
+        if asked.is_empty() || !self.containers_of(instance).is_empty() {
             return None;
         }
-        let asked: Vec<_> = connect_to_tags(instance).collect();
         Some(Ignored::new(
             &format!("tag of Consul service {}", instance.id),
             format!("connect_to={}", asked.join(",")),
@@ -292,9 +353,13 @@ impl Planner {
     /// Plans again what was touched, and tells what changed.
     pub fn plan(&mut self, now: Instant) -> Delta {
         let mut delta = Delta::default();
-        for id in std::mem::take(&mut self.dirty_workloads) {
-            self.plan_workload(&id, &mut delta);
+        // What workloads are on comes before them.
+        delta.tell(AgentName::NetfilterAgent, std::mem::take(&mut self.told));
+        let dirty = std::mem::take(&mut self.dirty_workloads);
+        for id in &dirty {
+            self.plan_workload(id, &mut delta);
         }
+        self.imply(&dirty, &mut delta);
         for (name, before) in std::mem::take(&mut self.wanted_before) {
             let wanted = self.consumers.contains_key(&name);
             delta.wanted_changed |= wanted != before;
@@ -309,9 +374,16 @@ impl Planner {
         for name in std::mem::take(&mut self.dirty_names) {
             self.plan_name(&name, now, &mut delta);
         }
+        for id in std::mem::take(&mut self.dirty_askers) {
+            self.plan_asker(&id);
+        }
+        delta.tell(AgentName::NetfilterAgent, self.published.take_changed());
+        delta.tell(AgentName::Dns, self.names.take_changed());
         if std::mem::take(&mut self.are_allocs_dirty) {
             delta.wanted_allocs = self.allocs.wanted();
         }
+        delta.services_of = self.tenants.watched();
+        self.wish(&dirty, &mut delta);
         delta
     }
 }

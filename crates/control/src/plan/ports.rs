@@ -48,6 +48,8 @@ pub enum NoPort {
     None,
     /// Several have.
     Several,
+    /// It is not looked for: the attachment is on the network of another user, where it must not be heard.
+    Foreign,
     /// One has, but it may be a later container's: Docker must be asked again.
     Unproven,
 }

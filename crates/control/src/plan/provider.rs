@@ -2,18 +2,18 @@
 
 use std::{collections::BTreeMap, net::SocketAddrV4, sync::Arc};
 
+use ipnet::Ipv4Net;
 use steppe_model::{ServiceName, Tag, UserName};
 
 use super::{
     Ignored,
-    allocate::Cidr,
     allocs::Whereabouts,
     dial::{AWAITED, ENDED, NO_IPV4, NO_PORT, NO_USER, STOPPING, locate, registered_address},
     locate::Local,
     settings::{Settings, Written},
     workload::{Offer, Workload, alloc_of, registered_alloc},
 };
-use crate::observe::{Alloc, Health, Instance, Life, SourceName};
+use crate::observe::{Alloc, Attachment, Health, Instance, Life, SourceName};
 
 /// An instance of a service, understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -159,12 +159,12 @@ fn unfit(workload: &Workload, local: &Local<'_>) -> Option<&'static str> {
 }
 
 /// What the meta of an allocation's job sets for its service of this name. Catalogues compare names without regard to case.
-fn service_settings<'a>(alloc: &'a Alloc, name: &str) -> Option<&'a BTreeMap<String, String>> {
+pub(super) fn service_settings<'a>(alloc: &'a Alloc, name: &str) -> Option<&'a BTreeMap<String, String>> {
     alloc.services.iter().find(|own| own.name.eq_ignore_ascii_case(name)).map(|own| &own.settings)
 }
 
 /// The subnet of an attachment.
 #[must_use]
-pub fn subnet(attachment: &crate::observe::Attachment) -> Cidr {
-    Cidr::of(attachment.ip, attachment.prefix_len)
+pub fn subnet(attachment: &Attachment) -> Ipv4Net {
+    Ipv4Net::new_assert(attachment.ip, attachment.prefix_len.min(32)).trunc()
 }

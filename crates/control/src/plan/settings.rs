@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use steppe_model::UserName;
+use steppe_model::{Expose, UserName};
 
 use super::Ignored;
 use crate::observe::Container;
@@ -37,6 +37,8 @@ pub struct Settings {
     pub weight: u8,
     /// Which way connections to it take, when its siblings want the same.
     pub path: Path,
+    /// Who may dial the port that it has published.
+    pub expose: Expose,
 }
 
 /// Where an instance's settings may be written.
@@ -57,8 +59,13 @@ impl Settings {
     pub fn read(written: Written<'_>, weight: u32, ignored: &mut Vec<Ignored>) -> Self {
         let Written { origin, tags, meta, container } = written;
         let weight = u8::try_from(weight.clamp(1, 100)).unwrap_or(1);
-        let mut settings =
-            Self { allow: Allow::Users(BTreeSet::new()), proxy_protocol: false, weight, path: Path::Proxy };
+        let mut settings = Self {
+            allow: Allow::Users(BTreeSet::new()),
+            proxy_protocol: false,
+            weight,
+            path: Path::Proxy,
+            expose: Expose::Proxies,
+        };
         for (name, value) in meta.into_iter().flatten() {
             let set = if is_tag(name) { settings.set(name, value.trim()) } else { Err(unknown_tag()) };
             if let Err(reason) = set {
@@ -110,6 +117,14 @@ impl Settings {
                     _ => return Err("`proxy` or `kernel` is expected".into()),
                 };
             }
+            "expose" => {
+                self.expose = match value {
+                    "host" => Expose::Host,
+                    "cluster" => Expose::Cluster,
+                    "public" => Expose::Public,
+                    _ => return Err("`host`, `cluster` or `public` is expected".into()),
+                };
+            }
             _ => {}
         }
         Ok(())
@@ -117,9 +132,9 @@ impl Settings {
 }
 
 /// The settings that are tags and labels.
-const SETTINGS: [&str; 4] = ["allow", "path", "proxy_protocol", "weight"];
+const SETTINGS: [&str; 5] = ["allow", "expose", "path", "proxy_protocol", "weight"];
 /// The container's own, which the workload's reader takes.
-const LABELS: [&str; 3] = ["connect_to", "service", "user"];
+const LABELS: [&str; 4] = ["attach", "connect_to", "service", "user"];
 
 fn is_tag(name: &str) -> bool {
     SETTINGS.contains(&name) || name == "connect_to"

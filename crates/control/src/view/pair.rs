@@ -14,7 +14,7 @@ use super::{
 use crate::{
     agent::AgentName,
     core::Core,
-    plan::{Attached, Workload, alloc_of, workload_id},
+    plan::{Attached, Workload, alloc_of, meant, workload_id},
     push::Condition,
 };
 
@@ -40,7 +40,7 @@ pub fn pair(core: &Core, request: &v1::GetPairRequest, now: Instant) -> v1::Pair
     };
     let key = match asked.key {
         Some(key) => key,
-        None => core.planner.meant(&asked.spec, user.as_ref()),
+        None => meant(&asked.spec, user.as_ref()),
     };
     pair.asked = Some((&key).into());
     pair.protocol = v1::Protocol::from(asked.spec.port.protocol).into();
@@ -143,13 +143,13 @@ fn covering_grant(
             || (granted == VirtualPort::ANY && port.protocol == Protocol::Tcp)
             || (port == VirtualPort::ANY && granted.protocol == Protocol::Tcp)
     };
-    let of_key = workload.asked.iter().filter_map(|asked| {
+    let of_key = workload.grants().filter_map(|asked| {
         let spec = asked.spec.as_ref().ok()?;
-        let meant = spec.name == key.name && core.planner.meant(spec, workload.user.as_ref()) == *key;
-        (meant && covers(spec.port)).then_some((asked, spec.port))
+        let (means, granted) = (meant(spec, workload.user.as_ref()) == *key, spec.port);
+        (means && covers(granted)).then_some((asked, granted))
     });
     let best = of_key.min_by_key(|(_, granted)| *granted != port)?;
-    Some((workload::grant(core, workload, best.0), best.1))
+    Some((workload::grant(core, workload, &best.0), best.1))
 }
 
 /// The resources that must be in force between a workload and a service.

@@ -8,6 +8,7 @@ use super::millis;
 use crate::{
     agent::AgentName,
     core::Core,
+    observe::Network,
     plan::Ignored,
     push::Link,
     source_health::{SourceHealth, SourceState},
@@ -19,6 +20,8 @@ pub fn status(core: &Core, now: Instant) -> v1::ControlStatus {
     let services = core.planner.services();
     let without_address =
         core.planner.workloads().filter(|(_, attached)| !attached.iter().any(|a| a.port.is_ok()));
+    let not_attached =
+        core.planner.workloads().filter(|(workload, _)| core.planner.not_attached(workload).is_some());
     v1::ControlStatus {
         about: Some(v1::About {
             version: env!("CARGO_PKG_VERSION").into(),
@@ -35,7 +38,8 @@ pub fn status(core: &Core, now: Instant) -> v1::ControlStatus {
         services_empty: services.values().filter(|service| service.empty_since.is_some()).count() as u64,
         ignored: core.planner.ignored().map(|left_out| ignored(&left_out)).collect(),
         takeover_in_force: core.push.is_taken_over(),
-        ..v1::ControlStatus::default()
+        workloads_not_attached: not_attached.count() as u64,
+        moved_networks: core.planner.networks().filter_map(moved).collect(),
     }
 }
 
@@ -51,6 +55,11 @@ fn shown_agents(core: &Core) -> impl Iterator<Item = AgentName> {
         false => is_up(*agent) || (is_pair && was_there(*agent)),
     });
     AgentName::TRAFFIC.into_iter().chain(dns)
+}
+
+fn moved(network: &Network) -> Option<v1::MovedNetwork> {
+    let reason = network.moved.as_ref()?.to_string();
+    Some(v1::MovedNetwork { user: network.user.to_string(), subnet: network.subnet.to_string(), reason })
 }
 
 fn agent_status(core: &Core, agent: AgentName, now: Instant) -> v1::AgentStatus {

@@ -7,7 +7,7 @@ use crate::{
     agent::AgentName,
     core::Core,
     observe::{Alloc, AllocNetwork, Container},
-    plan::{Asked, Attached, NoPort, Workload, alloc_of, workload_id},
+    plan::{Asked, Attached, NoPort, Workload, alloc_of, meant, task_of, workload_id},
     push::Condition,
 };
 
@@ -21,6 +21,7 @@ pub fn workloads(core: &Core) -> Vec<v1::WorkloadInfo> {
 pub(super) fn info(core: &Core, workload: &Workload, attached: &[Attached]) -> v1::WorkloadInfo {
     let container = &workload.container;
     let [job, group, task] = place(core, container).map(str::to_owned);
+    let (problem, fix) = problem(workload, attached, alloc(core, container));
     v1::WorkloadInfo {
         id: container.id.to_string(),
         name: container.name.to_string(),
@@ -30,9 +31,32 @@ pub(super) fn info(core: &Core, workload: &Workload, attached: &[Attached]) -> v
         task,
         alloc: alloc_of(container).unwrap_or_default().into(),
         attachments: attached.iter().map(|attached| attachment(core, &container.id, attached)).collect(),
-        grants: workload.asked.iter().map(|asked| grant(core, workload, asked)).collect(),
-        problem: problem(attached, alloc(core, container)),
-        ..v1::WorkloadInfo::default()
+        grants: workload.grants().map(|asked| grant(core, workload, &asked)).collect(),
+        problem,
+        fix,
+        network: attached
+            .iter()
+            .find_map(|one| one.network.as_ref())
+            .map(ToString::to_string)
+            .unwrap_or_default(),
+        not_attached: core.planner.not_attached(workload).unwrap_or_default().to_owned(),
+        names: workload.guarded.then(|| names(core, workload)),
+    }
+}
+
+/// What dns is told for a workload.
+fn names(core: &Core, workload: &Workload) -> v1::WorkloadNames {
+    let (resolver, resolver_problem) = match core.planner.resolver(&workload.container.id) {
+        None => (v1::ResolverState::Unknown, ""),
+        Some(Ok(())) => (v1::ResolverState::Dns, ""),
+        Some(Err(why)) => (v1::ResolverState::Elsewhere, why),
+    };
+    let own = workload.is_member.then(|| core.planner.own_names(workload));
+    v1::WorkloadNames {
+        services: core.planner.asked_names(workload).iter().map(Into::into).collect(),
+        own: own.into_iter().flatten().map(|name| name.to_string()).collect(),
+        resolver: resolver.into(),
+        resolver_problem: resolver_problem.to_owned(),
     }
 }
 
@@ -49,9 +73,7 @@ pub(super) fn place<'a>(core: &'a Core, container: &'a Container) -> [&'a str; 3
     let Some(alloc) = alloc(core, container) else {
         return ["job_name", "task_group_name", "task_name"].map(label);
     };
-    // The docker driver calls its containers TASK-ALLOC.
-    let task = container.name.strip_suffix(&*alloc.id).and_then(|name| name.strip_suffix('-'));
-    [&alloc.job, &alloc.group, task.unwrap_or_else(|| label("task_name"))]
+    [&alloc.job, &alloc.group, task_of(container, Some(alloc)).unwrap_or_default()]
 }
 
 fn attachment(core: &Core, container: &str, attached: &Attached) -> v1::Attachment {
@@ -70,8 +92,34 @@ fn attachment(core: &Core, container: &str, attached: &Attached) -> v1::Attachme
     }
 }
 
-/// Why no grant can be bound to a workload.
-fn problem(attached: &[Attached], alloc: Option<&Alloc>) -> String {
+/// Why no grant can be bound to a workload, and what to do about it.
+fn problem(workload: &Workload, attached: &[Attached], alloc: Option<&Alloc>) -> (String, String) {
+    let foreign = attached.iter().find(|attached| attached.port == Err(NoPort::Foreign));
+    if let Some(Attached { network: Some(owner), .. }) = foreign {
+        return foreign_problem(workload, owner);
+    }
+    (unbound(attached, alloc), String::new())
+}
+
+fn foreign_problem(workload: &Workload, owner: &UserName) -> (String, String) {
+    let is_nomads = alloc_of(&workload.container).is_some();
+    let whose = match &workload.user {
+        Some(user) => format!("belongs to {user}"),
+        None => "belongs to no user".to_owned(),
+    };
+    let problem = format!("it is on the network of {owner} and {whose}: all that it sends there is dropped");
+    let fix = match (&workload.user, is_nomads) {
+        (Some(user), true) => {
+            format!("set network_mode = \"steppe-{user}\", or run the job in namespace {owner}")
+        }
+        (None, true) => format!("run the job in namespace {owner}"),
+        (Some(user), false) => format!("start it with --network steppe-{user}, or label steppe.user={owner}"),
+        (None, false) => format!("label steppe.user={owner}"),
+    };
+    (problem, fix)
+}
+
+fn unbound(attached: &[Attached], alloc: Option<&Alloc>) -> String {
     if attached.iter().any(|attached| attached.port.is_ok()) {
         return String::new();
     }
@@ -101,7 +149,7 @@ pub(super) fn grant(core: &Core, workload: &Workload, asked: &Asked) -> v1::Gran
     match &asked.spec {
         Err(malformed) => info.problem.clone_from(&malformed.reason),
         Ok(spec) => {
-            let key = core.planner.meant(spec, workload.user.as_ref());
+            let key = meant(spec, workload.user.as_ref());
             info.service = Some((&key).into());
             info.protocol = v1::Protocol::from(spec.port.protocol).into();
             info.port = spec.port.number_or_zero().into();

@@ -9,83 +9,24 @@ use std::{
 
 use steppe_model::{
     Client, Endpoint, Grant, GrantSpec, Listener, ListenerKey, Resource, ResourceId, ServiceKey, ServiceName,
-    ServicePort, UserName, VirtualIp, VirtualPort, Workload as BoundWorkload, WorkloadId,
+    ServicePort, UserName, VirtualIp, VirtualPort,
 };
 
-use super::{
-    Attached, Delta, Ignored, NoPort, Planned, PlannedPort, PlannedService, Planner, Provider, Workload,
-};
+use super::{Delta, Ignored, Planned, PlannedPort, PlannedService, Planner, Provider};
 use crate::{
     agent::AgentName,
-    observe::{Attachment, SourceName},
+    observe::SourceName,
     plan::{
-        BridgePort, alloc_of,
         service::{allowed, is_carried, path, route},
         settings::Path,
     },
 };
 
-/// Characters of a container's id that Docker shows, and that are unique enough on one host.
-const SHORT_ID: usize = 12;
-
 /// The containers that ask for a service, each with the ports it dials.
 type Consumers = BTreeMap<Arc<str>, BTreeSet<VirtualPort>>;
-type Resources = BTreeMap<(AgentName, ResourceId), Planned>;
-/// The users who provide a service; `None` among them when nobody's workload does.
-type Owners = BTreeSet<Option<UserName>>;
+pub(super) type Resources = BTreeMap<(AgentName, ResourceId), Planned>;
 
 impl Planner {
-    pub(super) fn plan_workload(&mut self, id: &Arc<str>, delta: &mut Delta) {
-        let mut resources = BTreeMap::new();
-        if let Some(known) = self.workloads.get(id).cloned() {
-            let own = self.asking.iter().filter(|instance| self.containers_of(instance).contains(id));
-            let alloc = alloc_of(&known.container).and_then(|alloc| self.allocs.own(alloc));
-            let workload = Workload::understand(known.container.clone(), own, alloc.map(|alloc| &**alloc));
-            delta.ignored.extend(new_ones(&known.ignored, &workload.ignored));
-            self.index_asked(&known, false);
-            self.index_asked(&workload, true);
-            let attached = self.attach(&workload, delta);
-            resources = attached.iter().filter_map(|attached| bind(&workload, attached)).collect();
-            self.attached.insert(id.clone(), attached);
-            self.workloads.insert(id.clone(), workload);
-        } else {
-            self.attached.remove(id);
-        }
-        let old = self.bound.remove(id).unwrap_or_default();
-        let named = |map: BTreeMap<ResourceId, Planned>| -> Resources {
-            map.into_iter().map(|(id, planned)| ((AgentName::NetfilterAgent, id), planned)).collect()
-        };
-        compare(&named(old), &named(resources.clone()), delta);
-        if !resources.is_empty() {
-            self.bound.insert(id.clone(), resources);
-        }
-    }
-
-    /// Finds the bridge ports of a container's attachments. One that was found before is kept for as long as it is there.
-    fn attach(&mut self, workload: &Workload, delta: &mut Delta) -> Vec<Attached> {
-        let container = &workload.container;
-        let before = self.attached.get(&container.id).map_or(&[][..], Vec::as_slice);
-        let ports = &mut self.ports;
-        let mut find = |attachment: &Attachment| {
-            let kept = before.iter().find(|attached| attached.attachment == *attachment);
-            let kept = kept.and_then(|attached| attached.port.as_ref().ok());
-            if let Some(port) = kept.and_then(|port| ports.still(port.ifindex, attachment)) {
-                return Ok(port.clone());
-            }
-            ports.find(&container.id, attachment, container.ports_known).cloned()
-        };
-        let attached = container.attachments.iter().map(|attachment| {
-            let port = find(attachment);
-            if port == Err(NoPort::Unproven) {
-                let is_alloc = self.allocs.own(&container.id).is_some();
-                let reread = if is_alloc { &mut delta.reread_allocs } else { &mut delta.reread };
-                reread.insert(container.id.clone());
-            }
-            Attached { attachment: attachment.clone(), port }
-        });
-        attached.collect()
-    }
-
     pub(super) fn plan_name(&mut self, name: &ServiceName, now: Instant, delta: &mut Delta) {
         let mut ignored = Vec::new();
         let providers = self.providers(name, &mut ignored);
@@ -95,9 +36,7 @@ impl Planner {
             self.ignored.insert(name.clone(), ignored.clone())
         };
         delta.ignored.extend(new_ones(&before.unwrap_or_default(), &ignored));
-        let owners =
-            providers.iter().filter(|provider| provider.is_told()).map(|provider| provider.owner.clone());
-        let mut asked = self.asked(name, &owners.collect());
+        let mut asked = self.asked(name);
         let keys = asked.keys().cloned().collect();
         let before =
             if asked.is_empty() { self.keys.remove(name) } else { self.keys.insert(name.clone(), keys) };
@@ -107,14 +46,6 @@ impl Planner {
         for (key, consumers) in asked {
             self.plan_service(key, consumers, &providers, now, delta);
         }
-    }
-
-    /// The service that a grant of a workload of `user` means now.
-    #[must_use]
-    pub fn meant(&self, spec: &GrantSpec, user: Option<&UserName>) -> ServiceKey {
-        let providers = self.providers(&spec.name, &mut Vec::new());
-        let owners = providers.into_iter().filter(Provider::is_told).map(|provider| provider.owner);
-        spec.key(meant(spec, user, &owners.collect()))
     }
 
     /// Every instance of a service, whoever it belongs to.
@@ -133,13 +64,12 @@ impl Planner {
     }
 
     /// Who asks for a service of this name, by the service that is meant.
-    fn asked(&self, name: &ServiceName, owners: &Owners) -> BTreeMap<ServiceKey, Consumers> {
+    fn asked(&self, name: &ServiceName) -> BTreeMap<ServiceKey, Consumers> {
         let mut asked: BTreeMap<ServiceKey, Consumers> = BTreeMap::new();
         for id in self.consumers.get(name) {
             let Some(workload) = self.workloads.get(id) else { continue };
-            let specs = workload.asked.iter().filter_map(|asked| asked.spec.as_ref().ok());
-            for spec in specs.filter(|spec| spec.name == *name) {
-                let key = spec.key(meant(spec, workload.user.as_ref(), owners));
+            for spec in workload.specs_of(name) {
+                let key = meant(&spec, workload.user.as_ref());
                 asked.entry(key).or_default().entry(id.clone()).or_default().insert(spec.port);
             }
         }
@@ -164,13 +94,14 @@ impl Planner {
             self.allocator.release_vip(&key);
             return;
         }
-        let providers: Vec<Provider> =
-            all.iter().filter(|p| p.owner == key.user && p.has(key.tag.as_ref())).cloned().collect();
+        let chosen = choose(&key, all, old.as_ref().is_some_and(|old| old.own_seen));
+        let Chosen { providers, own_seen, are_own } = chosen;
         let verdicts: BTreeMap<_, _> = consumers
             .keys()
             .map(|id| {
                 let user = self.workloads.get(id).and_then(|workload| workload.user.as_ref());
-                (id.clone(), allowed(&key, &providers, user))
+                // What is nobody's is open, to who may name it so.
+                (id.clone(), allowed(&key, if are_own { &providers } else { &[] }, user))
             })
             .collect();
         let vip = self.allocator.vip(&key).ok();
@@ -181,8 +112,18 @@ impl Planner {
         };
         compare(&old_resources, &resources, delta);
         let is_empty = !providers.iter().any(Provider::usable);
-        let empty_since = is_empty.then(|| old.and_then(|old| old.empty_since).unwrap_or(now));
-        let planned = PlannedService { vip, providers, ports, consumers: verdicts, empty_since, resources };
+        let empty_since = is_empty.then(|| old.as_ref().and_then(|old| old.empty_since).unwrap_or(now));
+        let planned = PlannedService {
+            vip,
+            providers,
+            own_seen,
+            are_own,
+            ports,
+            consumers: verdicts,
+            empty_since,
+            resources,
+        };
+        self.touch_names(old.as_ref(), &planned);
         self.services.insert(key, planned);
     }
 
@@ -236,8 +177,10 @@ impl Planner {
                         Planned::new(Resource::Grant(Grant { workload: workload.clone(), vip, port: *port }));
                     if is_carried(*port) {
                         let listener = ListenerKey { service: key.clone(), port: *port };
-                        let client =
-                            Client { listener: ResourceId::new(&listener.to_string()), ip: attached.ip };
+                        let client = Client {
+                            listener: ResourceId::new(&listener.to_string()),
+                            ip: attached.attachment.ip,
+                        };
                         if ports.get(port).is_some_and(|port| port.listener.is_some()) {
                             grant.requires.push(client.id());
                             clients.entry(*port).or_default().push(client.id());
@@ -293,27 +236,38 @@ impl Planner {
         }
         resources
     }
-
-    /// The attachments of a container that are bound to a bridge port.
-    fn bound_attachments<'a>(&'a self, id: &'a str) -> impl Iterator<Item = (WorkloadId, &'a Attachment)> {
-        let attached = self.attached.get(id).into_iter().flatten();
-        attached.filter_map(move |attached| {
-            let port = attached.port.as_ref().ok()?;
-            Some((workload_id(id, port), &attached.attachment))
-        })
-    }
 }
 
-/// Whose service a grant means: the consumer's own user's, else nobody's (LANGUAGE.md). `owners` are those who provide
-/// the service of this name.
-fn meant(spec: &GrantSpec, own: Option<&UserName>, owners: &Owners) -> Option<UserName> {
-    match (&spec.user, own) {
-        (Some(user), _) => Some(user.clone()),
-        (None, Some(own)) if owners.contains(&Some(own.clone())) || !owners.contains(&None) => {
-            Some(own.clone())
-        }
-        (None, _) => None,
-    }
+/// The service that a grant of a workload of `user` means: that of the user it names, else of its own. Whether that user has
+/// such a service does not matter, or the virtual IP that a name stands for would change when instances come and go.
+#[must_use]
+pub fn meant(spec: &GrantSpec, user: Option<&UserName>) -> ServiceKey {
+    spec.key(spec.user.as_ref().or(user).cloned())
+}
+
+/// Where connections to a service go.
+struct Chosen {
+    providers: Vec<Provider>,
+    /// Whether its own user was ever seen to provide it.
+    own_seen: bool,
+    /// Whether the providers are its own user's.
+    are_own: bool,
+}
+
+/// The instances of a service: its own user's, else nobody's (LANGUAGE.md). Once its user was seen to provide it, nobody's
+/// never take their place as long as anybody asks for it: whoever dials it means those.
+fn choose(key: &ServiceKey, all: &[Provider], own_seen: bool) -> Chosen {
+    let is_own = |provider: &&Provider| provider.owner == key.user;
+    let own_seen = own_seen || (key.user.is_some() && all.iter().any(|provider| is_own(&provider)));
+    let are_own = key.user.is_none() || own_seen;
+    let may_be_own = all.iter().any(|provider| !provider.is_told());
+    let providers = all.iter().filter(|provider| match () {
+        () if are_own => is_own(provider),
+        // Those that nobody has told yet whose they are may be its own.
+        () => provider.owner.is_none() && provider.is_told() != may_be_own,
+    });
+    let providers = providers.filter(|provider| provider.has(key.tag.as_ref())).cloned().collect();
+    Chosen { providers, own_seen, are_own }
 }
 
 /// An instance that both catalogues have is Consul's, which knows its health, with the tags of both.
@@ -336,32 +290,8 @@ fn merge(providers: &mut Vec<Provider>) {
     providers.append(&mut others);
 }
 
-/// What an attachment is known by. The bridge port is part of it: a container that comes back behind another port is
-/// granted everything anew.
-#[must_use]
-pub fn workload_id(container: &str, port: &BridgePort) -> WorkloadId {
-    let short = container.get(..SHORT_ID).unwrap_or(container);
-    WorkloadId::new(&format!("{short}@{}:{}", port.bridge, port.ifindex))
-}
-
-fn bind(workload: &Workload, attached: &Attached) -> Option<(ResourceId, Planned)> {
-    let port = attached.port.as_ref().ok()?;
-    let Attachment { ip, bridge, .. } = &attached.attachment;
-    let resource = Resource::Workload(BoundWorkload {
-        id: workload_id(&workload.container.id, port),
-        ip: *ip,
-        mac: attached.mac()?,
-        bridge: bridge.clone(),
-        port_ifindex: port.ifindex,
-        name: workload.container.name.clone(),
-        user: workload.user.clone(),
-        guarded: false,
-    });
-    Some((resource.id(), Planned::new(resource)))
-}
-
 /// Tells what changed: first what is new or different, then what is gone.
-fn compare(old: &Resources, new: &Resources, delta: &mut Delta) {
+pub(super) fn compare(old: &Resources, new: &Resources, delta: &mut Delta) {
     for ((agent, id), planned) in new {
         if old.get(&(*agent, id.clone())) != Some(planned) {
             delta.resources.push((*agent, id.clone(), Some(planned.clone())));
@@ -372,6 +302,6 @@ fn compare(old: &Resources, new: &Resources, delta: &mut Delta) {
     }
 }
 
-fn new_ones<'a>(old: &'a [Ignored], new: &'a [Ignored]) -> impl Iterator<Item = Ignored> + 'a {
+pub(super) fn new_ones<'a>(old: &'a [Ignored], new: &'a [Ignored]) -> impl Iterator<Item = Ignored> + 'a {
     new.iter().filter(|ignored| !old.contains(ignored)).cloned()
 }

@@ -16,7 +16,7 @@ use crate::{
         allocs::as_container,
         locate::Local,
         names::NamesByAddress,
-        workload::{alloc_of, connect_to_tags, registered_alloc},
+        workload::{alloc_of, registered_alloc},
     },
 };
 
@@ -25,6 +25,7 @@ impl Planner {
     pub fn observe(&mut self, observation: Observation) {
         match observation {
             Observation::Containers(containers) => {
+                self.forget_created();
                 let listed: BTreeSet<_> = containers.iter().map(|container| container.id.clone()).collect();
                 // Docker says nothing of allocations.
                 let is_gone = |id: &Arc<str>| !listed.contains(id) && self.allocs.own(id).is_none();
@@ -45,15 +46,17 @@ impl Planner {
                 self.dirty_names.extend(self.allocs.names(&id).cloned());
                 self.allocs.learn(id, elsewhere);
             }
-            Observation::Created(_)
-            | Observation::Networks(_)
-            | Observation::NotAttached(..)
-            | Observation::Resolver(..)
-            | Observation::Users(_)
-            | Observation::ServicesOf(..)
-            | Observation::Doors(_)
-            | Observation::Live(_)
-            | Observation::Failed(..) => {}
+            Observation::Created(container) => self.created(container),
+            Observation::Networks(networks) => {
+                let changed = self.networks.list(networks);
+                self.take_networks(changed);
+            }
+            Observation::NotAttached(id, why) => self.set_not_attached(id, why),
+            Observation::Resolver(id, says) => self.set_resolver(id, says),
+            Observation::Users(users) => self.set_users(users),
+            Observation::ServicesOf(user, names) => self.tenants.tell(user, names),
+            Observation::Doors(doors) => self.set_doors(doors, true),
+            Observation::Live(_) | Observation::Failed(..) => {}
         }
     }
 
@@ -65,8 +68,10 @@ impl Planner {
         self.dirty_workloads.extend(by_mac.chain(by_ip).cloned());
         self.ports.changes()
     }
+
     fn learn(&mut self, container: Container) {
         let id = container.id.clone();
+        self.not_created(&id);
         let is_bound = self.attached.get(&id).is_some_and(|all| all.iter().all(|one| one.port.is_ok()));
         if let Some(known) = self.workloads.get_mut(&id).filter(|_| is_bound)
             && known.container.same_facts(&container)
@@ -99,6 +104,7 @@ impl Planner {
     }
 
     fn forget(&mut self, id: &Arc<str>) {
+        self.not_created(id);
         if self.workloads.contains_key(id) {
             if self.unplace(id) {
                 self.dirty_names.extend(self.instances.keys().cloned());
@@ -106,6 +112,7 @@ impl Planner {
             self.dirty_workloads.insert(id.clone());
             if let Some(workload) = self.workloads.remove(id) {
                 self.index_asked(&workload, false);
+                self.index_tenant(id, Some(&workload), None);
             }
         }
     }
@@ -141,6 +148,7 @@ impl Planner {
         let changed = self.allocs.list(allocs);
         self.are_allocs_dirty |= is_first || !changed.is_empty();
         for id in changed {
+            self.touch_created(&id);
             self.dirty_workloads.extend(self.index.of_alloc(&id).cloned());
             self.dirty_names.extend(self.allocs.names(&id).cloned());
             match self.allocs.own(&id).and_then(|alloc| as_container(alloc)) {
@@ -150,31 +158,42 @@ impl Planner {
         }
     }
 
-    /// Adds or removes what a workload asks for and offers.
+    /// Adds or removes what a workload asks for and offers, all of which is looked at again.
     pub(super) fn index_asked(&mut self, workload: &Workload, present: bool) {
-        let id = &workload.container.id;
-        for asked in workload.asked_of() {
-            self.asked_of_before.entry(asked.clone()).or_insert(self.asked_of.contains_key(&asked));
+        let (old, new) = (Some(workload).filter(|_| !present), Some(workload).filter(|_| present));
+        self.index_names(&workload.container.id, old, new);
+        self.dirty_names.extend(workload.names());
+        if let Some(offer) = &workload.offer {
             if present {
-                self.asked_of.insert(asked, id.clone());
+                self.offers.insert(offer.name.clone(), workload.container.id.clone());
             } else {
-                self.asked_of.remove(&asked, id);
+                self.offers.remove(&offer.name, &workload.container.id);
+            }
+            self.dirty_names.insert(offer.name.clone());
+        }
+    }
+
+    /// Takes in that a workload asks for something else than before.
+    pub(super) fn index_names(&mut self, id: &Arc<str>, old: Option<&Workload>, new: Option<&Workload>) {
+        let names = |workload: Option<&Workload>| workload.map(Workload::names).unwrap_or_default();
+        let (before, now) = (names(old), names(new));
+        for name in before.symmetric_difference(&now) {
+            self.wanted_before.entry(name.clone()).or_insert(self.consumers.contains_key(name));
+            if now.contains(name) {
+                self.consumers.insert(name.clone(), id.clone());
+            } else {
+                self.consumers.remove(name, id);
             }
         }
-        let names = workload.names().into_iter().map(|name| (name, true));
-        let offer = workload.offer.iter().map(|offer| (offer.name.clone(), false));
-        for (name, asks) in names.chain(offer) {
-            if asks {
-                let wanted = self.consumers.contains_key(&name);
-                self.wanted_before.entry(name.clone()).or_insert(wanted);
-            }
-            let map = if asks { &mut self.consumers } else { &mut self.offers };
-            if present {
-                map.insert(name.clone(), id.clone());
+        let asked_of = |workload: Option<&Workload>| workload.map(Workload::asked_of).unwrap_or_default();
+        let (before, now) = (asked_of(old), asked_of(new));
+        for asked in before.symmetric_difference(&now) {
+            self.asked_of_before.entry(asked.clone()).or_insert(self.asked_of.contains_key(asked));
+            if now.contains(asked) {
+                self.asked_of.insert(asked.clone(), id.clone());
             } else {
-                map.remove(&name, id);
+                self.asked_of.remove(asked, id);
             }
-            self.dirty_names.insert(name);
         }
     }
 
@@ -187,12 +206,8 @@ impl Planner {
             }
             self.dirty_names.extend(self.consumers.keys().cloned());
         }
-        let asking: Vec<_> =
-            instances.into_iter().filter(|instance| connect_to_tags(instance).next().is_some()).collect();
-        let old = std::mem::replace(&mut self.asking, asking);
-        let changed = (old.iter().filter(|instance| !self.asking.contains(instance)))
-            .chain(self.asking.iter().filter(|instance| !old.contains(instance)));
-        let touched: BTreeSet<_> = changed.flat_map(|instance| self.containers_of(instance)).collect();
+        let changed = self.registered.list(instances);
+        let touched: BTreeSet<_> = changed.iter().flat_map(|instance| self.containers_of(instance)).collect();
         self.dirty_workloads.extend(touched);
     }
 
@@ -212,7 +227,13 @@ impl Planner {
     }
 
     pub(super) fn local(&self) -> Local<'_> {
-        Local { node: &self.node, workloads: &self.workloads, index: &self.index, allocs: &self.allocs }
+        Local {
+            node: &self.node,
+            workloads: &self.workloads,
+            index: &self.index,
+            allocs: &self.allocs,
+            networks: &self.networks,
+        }
     }
 
     fn list(&mut self, name: ServiceName, source: SourceName, instances: Vec<Instance>) {

@@ -11,15 +11,25 @@ use crate::{
 };
 
 mod claims;
+mod members;
+mod names;
+mod networks;
 mod nomad;
 mod places;
 mod properties;
+mod published;
+mod users;
+mod wishes;
 
 const NODE: &str = "n1";
 
+fn options() -> Options {
+    Options { guard_all: false, user_cidr: "10.208.0.0/12".parse().unwrap() }
+}
+
 fn planner() -> Planner {
     let services = "247.0.0.0/8".parse().unwrap();
-    Planner::new(NODE.into(), Allocator::new(services, [169, 254, 77, 54].into(), 10_000..=19_999))
+    Planner::new(NODE.into(), Allocator::new(services, [169, 254, 77, 54].into(), 10_000..=19_999), options())
 }
 
 fn container(n: u8, labels: &[(&str, &str)]) -> Container {
@@ -146,6 +156,10 @@ fn a_label_grants_on_one_host() {
         format!("{short}@docker0:102"),
         vip.to_string(),
         format!("{vip}:80/tcp"),
+        "published 20001/tcp".to_owned(),
+        "published 20002/tcp".to_owned(),
+        "asker 172.17.0.1".to_owned(),
+        "asker 172.17.0.2".to_owned(),
     ];
     assert_eq!(world.ids(), expected);
 }
@@ -164,6 +178,7 @@ fn a_rule_requires_its_listener_and_clients() {
         match &*planned.resource {
             Resource::ServicePort(_) => assert_eq!(required, ["web:80/tcp < 172.17.0.1", "web:80/tcp"]),
             Resource::Grant(_) => assert_eq!(required, ["web:80/tcp < 172.17.0.1"]),
+            Resource::Asker(_) => {}
             _ => assert!(required.is_empty(), "{agent:?} {planned:?}"),
         }
     }
@@ -192,7 +207,16 @@ fn a_service_without_an_endpoint_keeps_its_grant_and_has_no_port() {
         Resource::Grant(_) => "grant".to_owned(),
         other => other.id().to_string(),
     });
-    assert_eq!(kinds.collect::<Vec<_>>(), ["listener 0", "client", "workload", "grant", "virtual ip"]);
+    let expected = [
+        "listener 0",
+        "client",
+        "workload",
+        "grant",
+        "virtual ip",
+        "published 20001/tcp",
+        "asker 172.17.0.1",
+    ];
+    assert_eq!(kinds.collect::<Vec<_>>(), expected);
 }
 
 #[test]
@@ -398,14 +422,15 @@ fn a_container_that_comes_back_behind_another_port_is_granted_anew() {
     planner.observe_port(PortChange::Gone(101));
     world.apply(planner.plan(Instant::now()));
     let vip = planner.services()[&"web".parse_key()].vip.unwrap().to_string();
-    assert_eq!(world.ids(), [&*vip], "the service stays, and nobody is granted it");
+    let left = [&*vip, "published 20001/tcp"];
+    assert_eq!(world.ids(), left, "the service stays, and nobody is granted it");
     // Docker's next answer says nothing of a port that came after it.
     planner.observe(Observation::Container(Container { ports_known: 2, ..asks() }));
     planner.observe_port(PortChange::Present(BridgePort { ifindex: 150, ..port(1) }));
     let delta = planner.plan(Instant::now());
     assert_eq!(delta.reread, BTreeSet::from([asks().id]));
     world.apply(delta);
-    assert_eq!(world.ids(), [&*vip]);
+    assert_eq!(world.ids(), left);
     planner.observe(Observation::Container(Container { ports_known: 3, ..asks() }));
     world.apply(planner.plan(Instant::now()));
     assert!(world.ids().contains(&id(150).as_str()));
@@ -419,5 +444,59 @@ impl ParseKey for str {
     fn parse_key(&self) -> ServiceKey {
         let spec = steppe_model::parse_grant(self).unwrap();
         spec.key(spec.user.clone())
+    }
+}
+
+/// The network of a user: alice's is 10.208.1.0/24, everybody else's 10.208.2.0/24.
+fn network(user: &str) -> Network {
+    let third = if user == "alice" { 1 } else { 2 };
+    Network {
+        id: format!("network of {user}").into(),
+        user: user.parse().unwrap(),
+        bridge: format!("steppe-{user}").into(),
+        subnet: format!("10.208.{third}.0/24").parse().unwrap(),
+        gateway: [10, 208, third, 1].into(),
+        moved: None,
+    }
+}
+
+/// The same container on the network of a user alone.
+fn on_network(user: &str, container: Container) -> Container {
+    let of = network(user);
+    let place = |attachment: &Attachment| Attachment {
+        network: of.id.clone(),
+        bridge: of.bridge.clone(),
+        ip: ip_on(&of, attachment.ip.octets()[3]),
+        prefix_len: 24,
+        mac: attachment.mac,
+    };
+    Container { attachments: container.attachments.iter().map(place).collect(), ..container }
+}
+
+fn ip_on(network: &Network, n: u8) -> Ipv4Addr {
+    let [a, b, c, _] = network.subnet.network().octets();
+    [a, b, c, n].into()
+}
+
+/// [`port`] on the network of a user.
+fn port_on(user: &str, n: u8) -> BridgePort {
+    let of = network(user);
+    BridgePort { ips: vec![ip_on(&of, n)], bridge: of.bridge, ..port(n) }
+}
+
+impl World {
+    fn has(&self, id: &str) -> bool {
+        self.ids().contains(&id)
+    }
+
+    fn asker(&self, ip: &str) -> (steppe_model::Asker, Vec<ResourceId>) {
+        let planned = &self.0[&(AgentName::Dns, ResourceId::new(&format!("asker {ip}")))];
+        let Resource::Asker(asker) = &*planned.resource else { panic!("{planned:?}") };
+        (asker.clone(), planned.requires.clone())
+    }
+
+    /// The names that somebody may ask for, with their services' virtual IPs.
+    fn names_of(&self, ip: &str) -> BTreeMap<String, Ipv4Addr> {
+        self.asker(ip).0.names.into_iter().map(|asked| (asked.name.to_string(), asked.vip)).collect()
     }
 }

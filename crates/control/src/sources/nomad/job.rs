@@ -200,6 +200,7 @@ impl Reader<'_> {
         services.push(AllocService {
             name: name.into(),
             settings,
+            tags: tags.iter().filter(|tag| tag.starts_with(OURS)).filter_map(|tag| env.replace(tag)).collect(),
             port: port.map(|label| (PROTOCOL, Arc::from(label))),
         });
     }

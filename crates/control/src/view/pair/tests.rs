@@ -5,7 +5,7 @@ use steppe_model::Mac;
 use super::*;
 use crate::{
     observe::{Alloc, AllocNetwork, Attachment, Container, Health, Life, Observation, SourceName},
-    plan::{Allocator, Planner},
+    plan::{Allocator, Options, Planner},
     push::Push,
     source_health::SourcesBoard,
 };
@@ -35,9 +35,10 @@ fn container(n: u8, id: &str, name: &str, labels: &[(&str, &str)]) -> Container 
 fn core(containers: Vec<Container>) -> Core {
     let allocator =
         Allocator::new("247.0.0.0/8".parse().unwrap(), [169, 254, 77, 54].into(), 10_000..=19_999);
+    let options = Options { guard_all: false, user_cidr: "10.208.0.0/12".parse().unwrap() };
     let now = Instant::now();
     let mut core = Core::new(
-        Planner::new("n1".into(), allocator),
+        Planner::new("n1".into(), allocator, options),
         Push::new(true, now),
         SourcesBoard::new([SourceName::Docker]),
         now,

@@ -27,6 +27,7 @@ pub(super) fn alloc(id: &str, namespace: &str, network: AllocNetwork, asks: &[&s
         services: vec![AllocService {
             name: "web".into(),
             settings: BTreeMap::from([("weight".into(), "9".into())]),
+            tags: Vec::new(),
             port: None,
         }],
     }
@@ -183,12 +184,13 @@ fn the_allocation_says_whose_an_instance_elsewhere_is() {
 }
 
 #[test]
-fn what_no_allocation_registered_is_nobodys_and_open() {
+fn what_no_allocation_registered_is_nobodys_and_stands_in_for_the_users_own() {
     let (mut planner, mut world) = with_instance_elsewhere("", 24_011);
     let by_hand = instance("n2", "web-1", "", 24_011, &[]);
     planner.observe(Observation::Instances(SourceName::Consul, name("web"), vec![by_hand]));
     world.apply(planner.plan(Instant::now()));
-    assert_eq!(world.endpoints_of("web"), ["10.0.0.9:24011"]);
+    assert_eq!(world.endpoints_of("default/web"), ["10.0.0.9:24011"]);
+    assert!(!planner.services()[&"default/web".parse_key()].are_own);
 }
 
 #[test]

@@ -111,8 +111,11 @@ fn a_listing_that_says_nothing_new_still_proves_a_port() {
 #[test]
 fn a_service_that_goes_by_the_proxy_and_for_which_no_listener_is_left_goes_nowhere() {
     let services = "247.0.0.0/8".parse().unwrap();
-    let mut planner =
-        Planner::new(NODE.into(), Allocator::new(services, [169, 254, 77, 54].into(), 10_000..=10_000));
+    let mut planner = Planner::new(
+        NODE.into(),
+        Allocator::new(services, [169, 254, 77, 54].into(), 10_000..=10_000),
+        options(),
+    );
     planner.observe_port(PortChange::Listed((1..5).map(port).collect()));
     let world = settle(
         &mut planner,

@@ -26,8 +26,9 @@ fn any_container() -> impl Strategy<Value = Container> {
     let offered = prop::option::of(prop::sample::select(vec!["web:8080", "redis:1", "web:"]));
     let allow = prop::option::of(prop::sample::select(vec!["*", "alice"]));
     let alloc = prop::option::of(prop::sample::select(ALLOCS.to_vec()));
-    (1..5u8, user, asked, offered, allow, alloc, any::<bool>()).prop_map(
-        |(n, user, asked, offered, allow, alloc, attached)| {
+    let bridge = prop::sample::select(vec![None, Some(false), Some(false), Some(true)]);
+    (1..5u8, user, asked, offered, allow, alloc, bridge).prop_map(
+        |(n, user, asked, offered, allow, alloc, bridge)| {
             let labels = [
                 (ALLOC_LABEL, alloc),
                 ("steppe.user", user),
@@ -37,11 +38,11 @@ fn any_container() -> impl Strategy<Value = Container> {
             ];
             let labels: Vec<_> =
                 labels.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
-            let mut container = container(n, &labels);
-            if !attached {
-                container.attachments.clear();
+            match bridge {
+                None => Container { attachments: Vec::new(), ..container(n, &labels) },
+                Some(false) => container(n, &labels),
+                Some(true) => on_network("alice", container(n, &labels)),
             }
-            container
         },
     )
 }
@@ -117,6 +118,15 @@ fn any_event() -> impl Strategy<Value = Event> {
             Event::Observe(Observation::Instances(SourceName::Nomad, name("web"), nomads))
         }),
         2 => (1..5u8).prop_map(|n| Event::Port(PortChange::Present(port(n)))),
+        2 => (1..5u8).prop_map(|n| Event::Port(PortChange::Present(port_on("alice", n)))),
+        2 => prop::sample::subsequence(vec!["alice", "bob"], 0..3).prop_map(|users| {
+            Event::Observe(Observation::Networks(users.into_iter().map(network).collect()))
+        }),
+        2 => (prop::sample::select(vec!["alice", "bob"]), prop::sample::subsequence(NAMES.to_vec(), 0..3))
+            .prop_map(|(user, names)| {
+                let names = names.into_iter().map(name).collect();
+                Event::Observe(Observation::ServicesOf(user.parse().unwrap(), names))
+            }),
         1 => (1..5u8).prop_map(|n| Event::Port(PortChange::Gone(100 + u32::from(n)))),
         4 => Just(Event::Plan),
     ]
@@ -130,6 +140,10 @@ struct Facts {
     instances: HashMap<(ServiceName, SourceName), Vec<Instance>>,
     allocs: Option<Observation>,
     elsewhere: BTreeMap<Arc<str>, Elsewhere>,
+    networks: Option<Observation>,
+    services_of: BTreeMap<UserName, BTreeSet<ServiceName>>,
+    /// Services that their own user was seen to provide while they were asked for: that is remembered.
+    own_seen: BTreeSet<ServiceKey>,
     ports: BTreeMap<u32, BridgePort>,
 }
 
@@ -152,6 +166,10 @@ impl Facts {
             Event::Observe(Observation::AllocElsewhere(id, says)) => {
                 self.elsewhere.insert(id, says);
             }
+            Event::Observe(networks @ Observation::Networks(_)) => self.networks = Some(networks),
+            Event::Observe(Observation::ServicesOf(user, names)) => {
+                self.services_of.insert(user, names);
+            }
             Event::Observe(registrations) => self.registrations = Some(registrations),
             Event::Port(PortChange::Present(port)) => {
                 self.ports.insert(port.ifindex, port);
@@ -167,6 +185,9 @@ impl Facts {
     fn forget(&mut self, planner: &Planner) {
         self.instances.retain(|(name, _), _| planner.wanted().any(|wanted| wanted == name));
         let instances = || self.instances.values().flatten();
+        self.services_of.retain(|user, _| planner.tenants.has_member(user));
+        let seen = planner.services.iter().filter(|(_, planned)| planned.own_seen);
+        self.own_seen = seen.map(|(key, _)| key.clone()).collect();
         self.elsewhere.retain(|id, _| instances().any(|i| registered_alloc(i) == Some(&**id)));
     }
 
@@ -181,6 +202,20 @@ impl Facts {
         planner.observe(Observation::Containers(self.containers.into_values().rev().collect()));
         world.apply(planner.plan(Instant::now()));
         planner.observe_port(PortChange::Listed(self.ports.into_values().rev().collect()));
+        if let Some(networks) = self.networks {
+            planner.observe(networks);
+            world.apply(planner.plan(Instant::now()));
+        }
+        for (user, names) in self.services_of {
+            planner.observe(Observation::ServicesOf(user, names));
+        }
+        world.apply(planner.plan(Instant::now()));
+        for key in self.own_seen {
+            if let Some(planned) = planner.services.get_mut(&key) {
+                planned.own_seen = true;
+                planner.dirty_names.insert(key.name);
+            }
+        }
         for ((name, source), instances) in self.instances {
             planner.observe(Observation::Instances(source, name, instances));
         }
