@@ -29,7 +29,11 @@ struct Row {
     name: String,
     id: String,
     user: String,
+    /// The user whose network it is on; empty for none, or when control is down.
+    network: String,
     addresses: Vec<Address>,
+    /// The services that it may name, as it names them; empty when control is down.
+    names: Vec<String>,
     grants: Vec<String>,
     problems: Vec<String>,
 }
@@ -85,6 +89,8 @@ fn planned(workload: WorkloadInfo) -> Row {
         name: workload.name,
         id: workload.id,
         user: workload.user,
+        network: workload.network,
+        names: workload.names.into_iter().flat_map(|names| names.services).map(|name| name.name).collect(),
         addresses: addresses.map(|a| Address { ip: a.ip, bridge: a.bridge, port: a.port_name }).collect(),
         grants: workload.grants.into_iter().filter(|grant| !refused(grant)).map(|grant| grant.text).collect(),
         problems,
@@ -113,6 +119,8 @@ fn in_force(
             name: workload.name,
             id: state.id.clone(),
             user: workload.user,
+            network: String::new(),
+            names: Vec::new(),
             addresses: vec![Address {
                 ip: workload.ip,
                 bridge: workload.bridge,

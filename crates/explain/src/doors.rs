@@ -4,6 +4,7 @@ mod leaving;
 mod members;
 mod own;
 mod published;
+mod rules;
 
 use std::net::IpAddr;
 

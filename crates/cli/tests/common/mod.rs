@@ -100,7 +100,9 @@ impl Suite {
             std::fs::set_permissions(socket.unwrap().path(), PermissionsExt::from_mode(0o000)).unwrap();
         }
         let binary = self.path().join("steppe");
-        std::fs::copy(env!("CARGO_BIN_EXE_steppe"), &binary).unwrap();
+        // Not by this process: a child that another test starts meanwhile would have the file open for writing, and it could not be run.
+        let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_steppe")).arg(&binary).status().unwrap();
+        assert!(copied.success());
         let mut command = Command::new(&binary);
         command.env_clear().arg("--run-dir").arg(self.path()).args(args);
         // Root opens whatever it likes.

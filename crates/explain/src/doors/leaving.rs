@@ -2,13 +2,10 @@
 
 use steppe_api::v1::DoorName;
 
-use super::{NONE, Question, Shut};
+use super::{NONE, Question, Shut, rules};
 use crate::Link;
 
 const NAME: &str = "leaving";
-/// Where what containers send is looked at, and where what local processes send is.
-const FORWARDED: &str = "inet steppe leaving";
-const LOCAL: &str = "inet steppe leaving_local";
 
 pub(super) fn judge(question: &Question<'_>) -> Link {
     let target = &question.target;
@@ -32,7 +29,7 @@ pub(super) fn judge(question: &Question<'_>) -> Link {
         let local = question.local_text();
         return question.shut(Shut {
             door: DoorName::Leaving,
-            rule: LOCAL,
+            rule: rules::LEAVING_LOCALLY,
             summary: "published ports of other hosts are closed to local processes",
             text: format!(
                 "of this host's own processes only those of {local} may dial a peer's ports {first} to {last}"
@@ -48,7 +45,7 @@ pub(super) fn judge(question: &Question<'_>) -> Link {
     }
     question.shut(Shut {
         door: DoorName::Leaving,
-        rule: FORWARDED,
+        rule: rules::LEAVING,
         summary: "published ports of other hosts are closed to workloads",
         text: format!("a workload reaches a peer's ports {first} to {last} by its grants alone: there it would pass for this host's proxy"),
         fix: grant,

@@ -5,13 +5,10 @@ use std::net::IpAddr;
 use ipnet::Ipv4Net;
 use steppe_api::v1::{DoorName, Network, Workload};
 
-use super::{NONE, Question, Shut};
+use super::{NONE, Question, Shut, rules};
 use crate::Link;
 
 const NAME: &str = "networks";
-/// Where what is forwarded between bridges is looked at, and where what local processes send is.
-const FORWARDED: &str = "inet steppe networks";
-const LOCAL: &str = "inet steppe networks_local";
 
 /// `None` when the address is neither a workload's nor on a network.
 pub(super) fn judge(question: &Question<'_>) -> Option<Link> {
@@ -69,7 +66,7 @@ fn to_workload(question: &Question<'_>, there: &Workload, network: Option<&Netwo
     };
     question.shut(Shut {
         door: DoorName::Networks,
-        rule: FORWARDED,
+        rule: rules::CROSSING,
         summary: "networks are kept apart",
         text: format!("{to}: nothing passes {between}"),
         fix: grant,
@@ -82,7 +79,7 @@ fn from_host(question: &Question<'_>, to: &str, network: Option<&Network>) -> Li
     };
     question.shut(Shut {
         door: DoorName::Networks,
-        rule: LOCAL,
+        rule: rules::CROSSING_LOCALLY,
         summary: "networks are closed to local processes",
         text: format!(
             "{to} on the network of {}: of this host's own processes only those of {} may dial it",

@@ -2,7 +2,7 @@
 
 use steppe_api::v1::DoorName;
 
-use super::{Question, Shut};
+use super::{Question, Shut, rules};
 use crate::Link;
 
 const LISTENER: &str = "listener";
@@ -23,7 +23,7 @@ pub(super) fn listener(question: &Question<'_>) -> Link {
         Some(service) => format!("{target} is the listener of {service}"),
         None => format!("{target} is the proxy's"),
     };
-    let rule = if question.workload.is_none() { "inet steppe output" } else { "inet steppe arriving" };
+    let rule = if question.workload.is_none() { rules::LISTENER_LOCALLY } else { rules::LISTENER };
     let connect_to = service.unwrap_or_else(|| "NAME".into());
     Link::refused(
         LISTENER,
@@ -48,9 +48,10 @@ pub(super) fn dns(question: &Question<'_>) -> Link {
     if question.workload.is_none() {
         return question.shut(Shut {
             door: DoorName::Dns,
-            rule: "inet steppe output",
+            rule: rules::ASKING_LOCALLY,
             summary: "dns is closed to local processes",
-            text: "names are answered by who asks, and only workloads may ask".into(),
+            text: "names are told by who asks: workloads may, and of this host's own processes root alone"
+                .into(),
             fix: "ask as a workload: steppe dns query --as WORKLOAD NAME".into(),
         });
     }
@@ -58,7 +59,7 @@ pub(super) fn dns(question: &Question<'_>) -> Link {
         Some(bound) => Link::ok(DNS, format!("dns answers what comes from port {}", bound.port_name)),
         None => question.shut(Shut {
             door: DoorName::Dns,
-            rule: "inet steppe input",
+            rule: rules::ASKING,
             summary: "dns does not hear it",
             text:
                 "dns hears a workload alone, at its own bridge port, and the kernel has none for this address"

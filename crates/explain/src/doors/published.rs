@@ -2,13 +2,10 @@
 
 use steppe_api::v1::{DoorName, Expose, PublishedPort};
 
-use super::{NONE, Question, Shut};
+use super::{NONE, Question, Shut, rules};
 use crate::Link;
 
 const NAME: &str = "published";
-/// Where what comes from containers and other hosts is looked at, and where what local processes send is.
-const ARRIVING: &str = "inet steppe published";
-const LOCAL: &str = "inet steppe published_local";
 
 pub(super) fn judge(question: &Question<'_>) -> Link {
     let target = &question.target;
@@ -42,7 +39,7 @@ fn closed(question: &Question<'_>) -> Link {
     }
     question.shut(Shut {
         door: DoorName::Published,
-        rule: ARRIVING,
+        rule: rules::DIALLED_CLOSED,
         summary: "the container that had the port is gone",
         text: format!("{port} was published for a container that is gone, and stays closed for two minutes"),
         fix: "start the container again, or ask again in two minutes".into(),
@@ -61,7 +58,7 @@ fn open_to(question: &Question<'_>, port: &PublishedPort) -> Link {
     if question.workload.is_none() {
         return question.shut(Shut {
             door: DoorName::Published,
-            rule: LOCAL,
+            rule: rules::DIALLED_LOCALLY,
             summary: "published ports are closed to local processes",
             text: format!("{what}: of this host's own processes only those of {local} may dial it"),
             fix: format!(
@@ -74,7 +71,7 @@ fn open_to(question: &Question<'_>, port: &PublishedPort) -> Link {
     }
     question.shut(Shut {
         door: DoorName::Published,
-        rule: ARRIVING,
+        rule: rules::DIALLED,
         summary: "published ports are closed to workloads",
         text: format!("{what}: only {peers} and local processes of {local} may dial it"),
         fix: format!("dial it through {grant}, or give {name} the tag or label steppe.expose=host"),

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 use steppe_api::v1::{
-    EndpointState, GrantInfo, Instance, ListenerState, Pair, ResourceStatus, ServiceKey, SourceStatus,
-    WorkloadInfo,
+    DoorState, Doors, EndpointState, GrantInfo, Instance, ListenerState, Pair, PublishedPort, ResourceStatus,
+    ServiceKey, SourceStatus, WorkloadInfo,
 };
 
 use super::*;
@@ -118,6 +118,9 @@ fn any_text() -> BoxedStrategy<String> {
         Just(String::new()),
         "[a-z]{1,4}",
         Just("172.26.64.9".to_owned()),
+        Just("127.0.0.1:24011".to_owned()),
+        Just("10.0.0.5:24011/udp".to_owned()),
+        Just("169.254.77.54:1".to_owned()),
         "\\PC{0,20}",
         "[\\x00-\\x7f]{0,9}"
     ]
@@ -152,11 +155,30 @@ prop_compose! {
 prop_compose! {
     fn any_facts()(pair in any_pair().boxed(), away in 0..8_u8, workload in any_text(), service in any_text(), state in -1..5,
                    instances in prop::collection::vec((any_text(), any::<bool>(), any::<bool>()), 0..20),
-                   ejected: u64, error in any_text(), clients in any_text(), drop_ports: bool) -> Facts {
+                   ejected: u64, error in any_text(), clients in any_text(), drop_ports: bool,
+                   (record, mode, result) in (any_text(), -1..5, -1..9), (network, not_attached) in (any_text(), any_text()))
+                   -> Facts {
         let mut facts = working();
+        if let Some(Ok(answer)) = facts.dns.as_mut().map(|told| &mut told.answer) {
+            answer.result = result;
+            answer.records.push(record.clone());
+        }
+        if let Ok(plan) = &mut facts.control && let Some(workload) = &mut plan.pair.workload {
+            (workload.network, workload.not_attached) = (network, not_attached);
+        }
+        if let Some(doors) = facts.netfilter.as_mut().ok().and_then(|firewall| firewall.doors.as_mut()) {
+            let name = result;
+            doors.doors.push(DoorState { name, mode, refused_total: ejected });
+            doors.published.push(PublishedPort { port: 24_011, protocol: 1, name: record.clone(), ..PublishedPort::default() });
+            doors.settings = Some(Doors { peers: vec![record, "10.0.0.0/24".into()], last_published_port: 32_000, ..Doors::default() });
+        }
         facts.query = crate::Query { workload, service };
         if let Ok(plan) = &mut facts.control {
+            let own = plan.pair.workload.take();
             plan.pair = pair;
+            if let (Some(own), Some(workload)) = (own, &mut plan.pair.workload) {
+                (workload.network, workload.not_attached) = (own.network, own.not_attached);
+            }
             plan.status.sources.push(SourceStatus { state, last_error: error.clone(), ..SourceStatus::default() });
             if let Some(service) = &mut plan.pair.service {
                 service.instances.extend(instances.into_iter().map(|(text, healthy, dialable)| Instance {
