@@ -63,7 +63,7 @@ fn start(
     let began = Instant::now();
     let mut host = Host::open(addresses).map_err(Error::links("asked for"))?;
     host.ensure()?;
-    let (kernel, state) = Kernel::open(addresses, config.table_owner)?;
+    let (kernel, state, closed) = Kernel::open(addresses, config.table_owner)?;
     let events = Events::open(addresses).map_err(Error::links("watched"))?;
     let mut query = Query::open().map_err(Error::links("asked for"))?;
     let listing = query.list().map_err(Error::links("listed"))?;
@@ -76,7 +76,7 @@ fn start(
     let (waker, wake) = std_mpsc::channel();
     let hairpin = Hairpin::open().map_err(Error::links("asked for"))?;
     let aside = Aside { flows, docker_user: waker };
-    let firewall = Shared::new(Firewall::new((kernel, state), (host, hairpin), ports, limits, aside));
+    let firewall = Shared::new(Firewall::new((kernel, state, closed), (host, hairpin), ports, limits, aside));
     let mut rule = DockerUser::open().map_err(Error::netlink("opened"))?;
     {
         let mut firewall = firewall.lock();
@@ -132,6 +132,6 @@ fn purge(addresses: Addresses) -> Result<(), Error> {
     let mut hairpin = Hairpin::open().map_err(Error::links("asked for"))?;
     hairpin.turn_all_off().map_err(Error::links("taken out of hairpin mode"))?;
     Host::open(addresses).map_err(Error::links("asked for"))?.remove()?;
-    info!("removed: tables, rule in DOCKER-USER, hairpin modes, listener address and route");
+    info!("removed: tables, rule in DOCKER-USER, hairpin modes, addresses and route");
     Ok(())
 }

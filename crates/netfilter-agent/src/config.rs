@@ -32,6 +32,10 @@ pub(crate) struct Config {
     #[arg(long, env = "STEPPE_LISTENER_ADDRESS", default_value = "169.254.77.54", value_name = "IP")]
     pub(crate) listener_address: Ipv4Addr,
 
+    /// Where dns listens; put on `lo`; the same for control and all agents of a host
+    #[arg(long, env = "STEPPE_DNS_ADDRESS", default_value = "169.254.77.53", value_name = "IP")]
+    pub(crate) dns_address: Ipv4Addr,
+
     /// Who may send orders: the uid that control runs as
     #[arg(long, env = "STEPPE_CONTROL_UID", default_value_t = CONTROL_UID, value_name = "UID")]
     pub(crate) control_uid: u32,
@@ -40,7 +44,7 @@ pub(crate) struct Config {
     #[arg(long, value_enum, default_value = "auto", value_name = "MODE")]
     pub(crate) table_owner: TableOwner,
 
-    /// Remove the tables, the address and the route, and exit; no agent may be running
+    /// Remove the tables, the addresses and the route, and exit; no agent may be running
     #[arg(long)]
     pub(crate) purge: bool,
 
@@ -53,18 +57,28 @@ pub(crate) struct Config {
 pub(crate) enum InvalidConfig {
     /// Nobody can listen there.
     #[error(
-        "--listener-address {0}: an address that is this host's alone is expected, such as 169.254.77.54: not a loopback, \
+        "{flag} {address}: an address that is this host's alone is expected, such as 169.254.77.54: not a loopback, \
          multicast or reserved one"
     )]
-    Listener(Ipv4Addr),
-    /// The listener's address would be refused as a virtual IP.
-    #[error("--listener-address {listener} lies in --service-cidr {services}: choose another of either")]
+    Address {
+        /// What it was given by.
+        flag: &'static str,
+        /// The address.
+        address: Ipv4Addr,
+    },
+    /// It would be refused as a virtual IP.
+    #[error("{flag} {address} lies in --service-cidr {services}: choose another of either")]
     Overlap {
-        /// The listener's address.
-        listener: Ipv4Addr,
+        /// What it was given by.
+        flag: &'static str,
+        /// The address.
+        address: Ipv4Addr,
         /// The range.
         services: Ipv4Net,
     },
+    /// The proxy's listeners would be refused as other ports of dns.
+    #[error("--listener-address and --dns-address are both {0}: choose another for either")]
+    Same(Ipv4Addr),
     /// Containers could not be told from services.
     #[error(
         "--service-cidr {0}: a range that nobody uses is expected, such as 247.0.0.0/8: not loopback, multicast or broadcast"
@@ -78,19 +92,24 @@ impl Config {
     /// # Errors
     /// [`InvalidConfig`], with what is expected.
     pub(crate) fn addresses(&self) -> Result<Addresses, InvalidConfig> {
-        let (services, listener) = (self.service_cidr, self.listener_address);
+        let (services, listener, dns) = (self.service_cidr, self.listener_address, self.dns_address);
         let reserved =
             |ip: Ipv4Addr| ip.is_loopback() || ip.is_multicast() || ip.is_broadcast() || ip.is_unspecified();
-        if reserved(listener) || listener.octets()[0] >= 240 {
-            return Err(InvalidConfig::Listener(listener));
+        for (flag, address) in [("--listener-address", listener), ("--dns-address", dns)] {
+            if reserved(address) || address.octets()[0] >= 240 {
+                return Err(InvalidConfig::Address { flag, address });
+            }
+            if services.contains(&address) {
+                return Err(InvalidConfig::Overlap { flag, address, services });
+            }
         }
-        if services.contains(&listener) {
-            return Err(InvalidConfig::Overlap { listener, services });
+        if listener == dns {
+            return Err(InvalidConfig::Same(dns));
         }
         if services.prefix_len() < 4 || reserved(services.network()) {
             return Err(InvalidConfig::Services(services));
         }
-        Ok(Addresses { services, listener })
+        Ok(Addresses { services, listener, dns })
     }
 }
 
@@ -108,14 +127,17 @@ mod tests {
         let addresses = addresses(&[]).unwrap();
         assert_eq!(addresses.services.to_string(), "247.0.0.0/8");
         assert_eq!(addresses.listener, Ipv4Addr::new(169, 254, 77, 54));
+        assert_eq!(addresses.dns, Ipv4Addr::new(169, 254, 77, 53));
     }
 
     #[test]
     fn nonsense_is_refused() {
         for listener in ["127.0.0.1", "224.0.0.1", "0.0.0.0", "247.0.0.1"] {
             assert!(addresses(&["--listener-address", listener]).is_err(), "{listener}");
+            assert!(addresses(&["--dns-address", listener]).is_err(), "{listener}");
         }
         assert!(addresses(&["--service-cidr", "169.254.0.0/16"]).is_err());
+        assert!(addresses(&["--dns-address", "169.254.77.54"]).is_err());
         for cidr in ["127.0.0.0/8", "224.0.0.0/4", "0.0.0.0/3"] {
             assert!(addresses(&["--service-cidr", cidr]).is_err(), "{cidr}");
         }

@@ -19,7 +19,7 @@ use crate::{
     kernel::{CommitError, Kernel, TableOwner},
     links::{Hairpin, Listing, PortChange, PortView, Ports, Seen, Watcher},
     ruleset::IfName,
-    state::{Bound, Edit, Limits, PortLookup as _, State},
+    state::{Bound, Closed, Edit, Limits, PortLookup as _, State},
 };
 
 /// Changes of ports that a slow watcher may have before it: a host's containers, several times over.
@@ -50,6 +50,7 @@ pub(crate) struct Firewall {
     limits: Limits,
     watchers: Vec<mpsc::Sender<PortChange>>,
     aside: Aside,
+    closed: Closed,
     /// What there is of the rule in Docker's chain.
     pub(crate) docker_user: Standing,
 }
@@ -70,15 +71,26 @@ impl Firewall {
     /// `state` is what the kernel's tables hold already, `ports` what there is. What belonged to a port that went while the
     /// agent was away is removed here, before anything else.
     pub(crate) fn new(
-        (kernel, state): (Kernel, State),
+        (kernel, state, closed): (Kernel, State, Closed),
         (host, hairpin): (Host, Hairpin),
         ports: Ports,
         limits: Limits,
         aside: Aside,
     ) -> Self {
         let (totals, watchers, docker_user) = (Totals::default(), Vec::new(), Standing::NotNeeded);
-        let mut firewall =
-            Self { state, kernel, totals, host, hairpin, ports, limits, watchers, aside, docker_user };
+        let mut firewall = Self {
+            state,
+            kernel,
+            totals,
+            host,
+            hairpin,
+            ports,
+            limits,
+            watchers,
+            aside,
+            closed,
+            docker_user,
+        };
         firewall.remove_lost();
         // A start before this one may have ended in between.
         firewall.let_dial_themselves(&firewall.state.edits());
@@ -126,6 +138,7 @@ impl Firewall {
         if edits.is_empty() {
             return Ok(());
         }
+        self.closed.note(edits, Instant::now());
         match self.kernel.commit(edits) {
             Ok(()) => {}
             Err(CommitError::Refused(source)) => {
@@ -169,7 +182,7 @@ impl Firewall {
     /// Makes the tables anew from what is in force.
     pub(crate) fn rebuild(&mut self) -> Result<(), Error> {
         let owner = if self.kernel.owned() { TableOwner::Auto } else { TableOwner::Off };
-        self.kernel.rebuild(&self.state, owner)?;
+        self.kernel.rebuild(&self.state, &self.closed.left(Instant::now()), owner)?;
         self.totals.restored += 1;
         Ok(())
     }
@@ -299,8 +312,8 @@ impl Watcher for Shared {
     fn host_changed(&mut self) {
         match self.lock().ensure_host() {
             Ok(false) => {}
-            Ok(true) => warn!("somebody removed the listener address or the unreachable route: put back"),
-            Err(error) => error!(%error, "the listener address or the unreachable route is missing"),
+            Ok(true) => warn!("somebody removed an address from `lo` or the unreachable route: put back"),
+            Err(error) => error!(%error, "an address on `lo` or the unreachable route is missing"),
         }
     }
 }

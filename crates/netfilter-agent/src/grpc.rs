@@ -1,5 +1,7 @@
 //! What the agent serves beside `Sync`: what is in force and what it counted.
 
+mod doors;
+
 use std::{collections::HashMap, pin::Pin, sync::Arc, time::Instant};
 
 use steppe_api::{
@@ -17,7 +19,7 @@ use crate::{
     kernel::Kernel,
     links::{PortChange, PortView},
     netlink::dump::RawElement,
-    ruleset::{Parts, SetName, Value},
+    ruleset::{Parts, SetName, UNKNOWN_COUNTER, Value},
     state::{Bound, grant_key},
 };
 
@@ -63,7 +65,7 @@ impl NetfilterAgent for Service {
             failed_total: totals.failed,
             restored_total: totals.restored,
             owned: firewall.kernel.owned(),
-            unknown_dropped_total: firewall.kernel.unknown_packets().map_err(unreadable)?,
+            unknown_dropped_total: firewall.kernel.counted(UNKNOWN_COUNTER).map_err(unreadable)?,
             takeover: firewall.state.takeover(),
             docker_user_rule: docker_user_rule(firewall.docker_user).into(),
         }))
@@ -120,14 +122,14 @@ impl NetfilterAgent for Service {
         &self,
         _: Request<v1::ListDoorsRequest>,
     ) -> Result<Response<v1::ListDoorsResponse>, Status> {
-        Err(Status::unimplemented("this agent keeps no doors"))
+        doors::list(&mut self.firewall.lock()).map(Response::new).map_err(unreadable)
     }
 
     async fn list_networks(
         &self,
         _: Request<v1::ListNetfilterNetworksRequest>,
     ) -> Result<Response<v1::ListNetfilterNetworksResponse>, Status> {
-        Err(Status::unimplemented("this agent knows no networks"))
+        Ok(Response::new(doors::networks(&self.firewall.lock().state)))
     }
 
     async fn list_workloads(

@@ -1,7 +1,7 @@
-//! What this host needs beside the tables: the listener address on `lo`, and a route that refuses virtual IPs, so that none
+//! What this host needs beside the tables: the addresses of the proxy's listeners and of dns on `lo`, and a route that refuses virtual IPs, so that none
 //! leaves the host when no rule is loaded. ip-address(8), ip-route(8): `ip addr add A/32 dev lo`, `ip route add unreachable C`.
 
-use std::io;
+use std::{io, net::Ipv4Addr};
 
 use ipnet::Ipv4Net;
 
@@ -50,7 +50,7 @@ pub(crate) struct Host {
 pub(crate) enum HostError {
     /// The address.
     #[error("{address} could not be put on `lo`")]
-    Address { address: std::net::Ipv4Addr, source: io::Error },
+    Address { address: Ipv4Addr, source: io::Error },
     /// The route.
     #[error("the route `unreachable {cidr}` could not be put")]
     Route { cidr: Ipv4Net, source: io::Error },
@@ -61,10 +61,19 @@ pub(crate) enum HostError {
     Routed { cidr: Ipv4Net },
 }
 
-/// Whether an event tells that our address or our route is gone. A host may have many others that come and go.
-pub(crate) fn removes_ours(message: Message<'_>, Addresses { services, listener }: Addresses) -> bool {
+/// What `lo` has.
+fn on_loopback(addresses: Addresses) -> [Ipv4Addr; 2] {
+    [addresses.listener, addresses.dns]
+}
+
+/// Whether an event tells that one of our addresses or our route is gone. A host may have many others that come and go.
+pub(crate) fn removes_ours(message: Message<'_>, addresses: Addresses) -> bool {
+    let services = addresses.services;
     match message.kind {
-        DELETE_ADDRESS => message.attributes(ADDRESS_FIXED).get(IFA_LOCAL) == Some(&listener.octets()),
+        DELETE_ADDRESS => {
+            let gone = message.attributes(ADDRESS_FIXED).get(IFA_LOCAL);
+            on_loopback(addresses).iter().any(|address| gone == Some(&address.octets()))
+        }
         DELETE_ROUTE => {
             message.body.get(1) == Some(&services.prefix_len())
                 && message.attributes(ROUTE_FIXED).get(RTA_DST) == Some(&services.network().octets())
@@ -82,13 +91,13 @@ impl Host {
         Ok(Self { socket: Socket::open(ROUTE)?, addresses })
     }
 
-    /// Puts the route and the address where they are missing. Gives whether anything was.
+    /// Puts the route and the addresses where they are missing. Gives whether anything was.
     ///
     /// # Errors
     /// [`HostError`], naming what could not be put.
     pub(crate) fn ensure(&mut self) -> Result<bool, HostError> {
-        let Addresses { services: cidr, listener: address } = self.addresses;
-        let routed = match self.route(NEW_ROUTE, CREATE | EXCLUSIVE) {
+        let cidr = self.addresses.services;
+        let mut put = match self.route(NEW_ROUTE, CREATE | EXCLUSIVE) {
             Ok(()) => true,
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 if !self.is_unreachable().map_err(|source| HostError::Route { cidr, source })? {
@@ -98,37 +107,40 @@ impl Host {
             }
             Err(source) => return Err(HostError::Route { cidr, source }),
         };
-        let addressed = match self.address(NEW_ADDRESS, CREATE | EXCLUSIVE) {
-            Ok(()) => true,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
-            Err(source) => return Err(HostError::Address { address, source }),
-        };
-        Ok(routed || addressed)
+        for address in on_loopback(self.addresses) {
+            match self.address(NEW_ADDRESS, CREATE | EXCLUSIVE, address) {
+                Ok(()) => put = true,
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(source) => return Err(HostError::Address { address, source }),
+            }
+        }
+        Ok(put)
     }
 
-    /// Removes both; what is not there is no error.
+    /// Removes all; what is not there is no error.
     ///
     /// # Errors
     /// [`HostError`], naming what could not be removed.
     pub(crate) fn remove(&mut self) -> Result<(), HostError> {
-        let Addresses { services: cidr, listener: address } = self.addresses;
-        let address = match self.address(DELETE_ADDRESS, 0) {
-            Err(source) if source.kind() != io::ErrorKind::AddrNotAvailable => {
-                Err(HostError::Address { address, source })
-            }
-            _ => Ok(()),
-        };
+        let cidr = self.addresses.services;
+        let removed =
+            on_loopback(self.addresses).map(|address| match self.address(DELETE_ADDRESS, 0, address) {
+                Err(source) if source.kind() != io::ErrorKind::AddrNotAvailable => {
+                    Err(HostError::Address { address, source })
+                }
+                _ => Ok(()),
+            });
         let route = match self.route(DELETE_ROUTE, 0) {
             Err(source) if source.raw_os_error() != Some(NO_ROUTE) => Err(HostError::Route { cidr, source }),
             _ => Ok(()),
         };
-        address.and(route)
+        removed.into_iter().chain([route]).collect()
     }
 
-    fn address(&mut self, kind: u16, flags: u16) -> io::Result<()> {
+    fn address(&mut self, kind: u16, flags: u16, address: Ipv4Addr) -> io::Result<()> {
         let mut fixed: [u8; ADDRESS_FIXED] = [AF_INET, 32, 0, SCOPE_HOST, 0, 0, 0, 0];
         fixed[4..].copy_from_slice(&LOOPBACK.to_ne_bytes());
-        let octets = self.addresses.listener.octets();
+        let octets = address.octets();
         self.tell(kind, flags, &fixed, |attrs| {
             attrs.bytes(IFA_LOCAL, &octets);
             attrs.bytes(IFA_ADDRESS, &octets);
@@ -184,8 +196,11 @@ mod tests {
 
     #[test]
     fn only_what_takes_away_ours_matters() {
-        let addresses =
-            Addresses { services: "247.0.0.0/8".parse().unwrap(), listener: [169, 254, 77, 54].into() };
+        let addresses = Addresses {
+            services: "247.0.0.0/8".parse().unwrap(),
+            listener: [169, 254, 77, 54].into(),
+            dns: [169, 254, 77, 53].into(),
+        };
         let removes_ours = |kind, fixed: &[u8], attribute, octets: [u8; 4]| {
             let mut event = Messages::new(0);
             event.add(kind, 0, fixed, |attrs| attrs.bytes(attribute, &octets));
@@ -197,6 +212,7 @@ mod tests {
         assert!(!removes_ours(DELETE_ROUTE, &route(8), RTA_DST, [10, 0, 0, 0]));
         assert!(!removes_ours(NEW_ROUTE, &route(8), RTA_DST, [247, 0, 0, 0]));
         assert!(removes_ours(DELETE_ADDRESS, &[0; ADDRESS_FIXED], IFA_LOCAL, [169, 254, 77, 54]));
+        assert!(removes_ours(DELETE_ADDRESS, &[0; ADDRESS_FIXED], IFA_LOCAL, [169, 254, 77, 53]));
         assert!(!removes_ours(DELETE_ADDRESS, &[0; ADDRESS_FIXED], IFA_LOCAL, [169, 254, 77, 55]));
     }
 }

@@ -1,7 +1,7 @@
 //! The kernel's side of what is in force: makes, adopts, changes and removes the tables. One writer socket, one transaction at a
 //! time, each in one send.
 
-use std::{collections::BTreeSet, io};
+use std::{collections::BTreeSet, io, time::Instant};
 
 use crate::{
     error::Error,
@@ -10,8 +10,8 @@ use crate::{
         dump::{self, RawElement, TableState},
         nftables::{self, Made, OWNER, Operation, PERSIST},
     },
-    ruleset::{Addresses, Balancer, Element, Family, SETS, SetName, Value, stamp},
-    state::{Edit, Found, State},
+    ruleset::{Addresses, Balancer, COUNTERS, Element, Family, SETS, SetName, Value, stamp},
+    state::{Closed, Edit, Found, HostPort, State},
 };
 
 /// Who may change the tables.
@@ -49,7 +49,7 @@ impl Kernel {
     ///
     /// # Errors
     /// [`Error`], which says what this process or this kernel lacks.
-    pub(crate) fn open(addresses: Addresses, owner: TableOwner) -> Result<(Self, State), Error> {
+    pub(crate) fn open(addresses: Addresses, owner: TableOwner) -> Result<(Self, State, Closed), Error> {
         let open = || Socket::open(NETFILTER).map_err(Error::netlink("opened"));
         let (balancers, mark) = (BTreeSet::new(), Vec::new());
         let mut kernel = Self { writer: open()?, reader: open()?, addresses, owned: false, balancers, mark };
@@ -57,16 +57,17 @@ impl Kernel {
         if tables.iter().flatten().any(|table| table.owner.is_some()) {
             return Err(Error::Owned);
         }
-        let (found, whole) = kernel.read_state()?;
+        let (found, closed, whole) = kernel.read_state()?;
+        let mut closed = Closed::found(closed, Instant::now());
         let (state, kept) = found.within(addresses.services);
         let ours = stamp(addresses);
         let same =
             whole && kept && tables.iter().all(|table| table.as_ref().is_some_and(|t| t.stamp == ours));
         if !(same && kernel.take_over(owner, &tables, &state)?) {
-            kernel.rebuild(&state, owner)?;
+            kernel.rebuild(&state, &closed.left(Instant::now()), owner)?;
         }
         kernel.remember()?;
-        Ok((kernel, state))
+        Ok((kernel, state, closed))
     }
 
     /// Whether the kernel keeps others off the tables.
@@ -135,22 +136,27 @@ impl Kernel {
         Ok(taken)
     }
 
-    /// Makes the tables anew, with everything in them, in one transaction: no packet sees them missing.
+    /// Makes the tables anew, with everything in them, `closed` too, in one transaction: no packet sees them missing.
     ///
     /// # Errors
     /// [`Error`].
-    pub(crate) fn rebuild(&mut self, state: &State, owner: TableOwner) -> Result<(), Error> {
-        if owner == TableOwner::Auto && self.rebuild_with(state, OWNER | PERSIST)? {
+    pub(crate) fn rebuild(
+        &mut self,
+        state: &State,
+        closed: &[Element],
+        owner: TableOwner,
+    ) -> Result<(), Error> {
+        if owner == TableOwner::Auto && self.rebuild_with(state, closed, OWNER | PERSIST)? {
             self.owned = true;
         } else {
-            self.rebuild_with(state, 0)?;
+            self.rebuild_with(state, closed, 0)?;
             self.owned = false;
         }
         self.remember()
     }
 
     /// Gives false when the kernel does not know the flags.
-    fn rebuild_with(&mut self, state: &State, flags: u32) -> Result<bool, Error> {
+    fn rebuild_with(&mut self, state: &State, closed: &[Element], flags: u32) -> Result<bool, Error> {
         let tables = self.tables()?;
         let mut batch = self.writer.request();
         nftables::begin(&mut batch);
@@ -163,7 +169,8 @@ impl Kernel {
         nftables::add_tables(&mut batch, flags, self.addresses);
         let after_tables = batch.next_sequence();
         let mut made = nftables::add_ruleset(&mut batch, self.addresses);
-        let changes = changes(&state.edits());
+        let mut changes = changes(&state.edits());
+        changes.extend(closed.iter().map(|element| (Operation::Add, element.clone())));
         let balancers = balancers(&changes);
         for balancer in &balancers {
             nftables::add_balancer(&mut batch, *balancer, &mut made);
@@ -235,7 +242,7 @@ impl Kernel {
         Ok(self.tables()?.into_iter().flatten().map(|table| (table.handle, table.members)).collect())
     }
 
-    fn read_state(&mut self) -> Result<(State, bool), Error> {
+    fn read_state(&mut self) -> Result<(State, Vec<HostPort>, bool), Error> {
         let mut found = Found::default();
         for set in &SETS {
             self.elements(set.name, |element| {
@@ -243,8 +250,9 @@ impl Kernel {
                 None::<()>
             })?;
         }
+        let closed = found.closed();
         let (state, whole) = found.into_state();
-        Ok((state, whole))
+        Ok((state, closed, whole))
     }
 
     /// What `take` makes of each element of a set.
@@ -272,12 +280,14 @@ impl Kernel {
         dump::some_elements(&mut self.reader, set, keys, take).map_err(Error::netlink("read"))
     }
 
-    /// Packets that were dropped because they came from nobody we know.
+    /// What the named counters with this name have counted, in both tables.
     ///
     /// # Errors
     /// [`Error`].
-    pub(crate) fn unknown_packets(&mut self) -> Result<u64, Error> {
-        dump::unknown_packets(&mut self.reader).map_err(Error::netlink("read"))
+    pub(crate) fn counted(&mut self, name: &str) -> Result<u64, Error> {
+        let counters = COUNTERS.into_iter().filter(|(_, counter)| *counter == name);
+        let counted = counters.map(|counter| dump::counted(&mut self.reader, counter));
+        counted.sum::<io::Result<u64>>().map_err(Error::netlink("read"))
     }
 }
 

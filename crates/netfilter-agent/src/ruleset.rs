@@ -3,12 +3,16 @@
 //! It is fixed and small. Everything that grows is an element of a set, so a packet costs the same whatever the number of
 //! grants, and a change costs what changed.
 
+mod ask;
 mod chain;
 mod chains;
+mod doors;
 mod element;
 mod expression;
 mod kernel_path;
+mod phrases;
 mod sets;
+mod spoofing;
 mod steps;
 
 use std::{
@@ -21,15 +25,31 @@ use ipnet::Ipv4Net;
 
 pub(crate) use chain::{Base, Chain, ChainKind, Hook, Rule};
 pub(crate) use chains::chains;
+pub(crate) use doors::counter;
 pub(crate) use element::{Element, IfName, Parts, Value};
-pub(crate) use expression::{Comparison, Expression, Known, PacketPart, Register, Verdict};
+pub(crate) use expression::{Comparison, Expression, Fib, Known, PacketPart, Register, Verdict};
 pub(crate) use kernel_path::{BRIDGED, Balancer};
-pub(crate) use sets::{Key, SETS, Set, SetName};
+pub(crate) use sets::{CLOSED_FOR, Key, Kind, SETS, Set, SetName};
 
 /// The name of both tables. Nothing outside them is ever touched.
 pub(crate) const TABLE: &str = "steppe";
 /// The named counter, one in each table: packets for a virtual IP that came from nobody we know, dropped.
 pub(crate) const UNKNOWN_COUNTER: &str = "unknown";
+/// What the door `dns` refused, one in each table.
+pub(crate) const DNS_COUNTER: &str = ask::COUNTER;
+/// What the door `spoofing` refused.
+pub(crate) const SPOOFING_COUNTER: &str = spoofing::COUNTER;
+/// All named counters.
+pub(crate) const COUNTERS: [(Family, &str); 8] = [
+    (Family::Inet, UNKNOWN_COUNTER),
+    (Family::Inet, counter::NETWORKS),
+    (Family::Inet, counter::PUBLISHED),
+    (Family::Inet, counter::LEAVING),
+    (Family::Inet, DNS_COUNTER),
+    (Family::Bridge, UNKNOWN_COUNTER),
+    (Family::Bridge, SPOOFING_COUNTER),
+    (Family::Bridge, DNS_COUNTER),
+];
 
 /// The two tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -70,6 +90,8 @@ pub(crate) struct Addresses {
     pub(crate) services: Ipv4Net,
     /// Where the proxy listens.
     pub(crate) listener: Ipv4Addr,
+    /// Where dns listens.
+    pub(crate) dns: Ipv4Addr,
 }
 
 /// What a table's comment says, so that a later start of the agent knows whether its sets and chains are the ones it would
@@ -82,7 +104,8 @@ pub(crate) fn stamp(addresses: Addresses) -> String {
     for chain in chains(addresses) {
         chain.words().hash(&mut hasher);
     }
-    format!("steppe {:016x} {} {}", hasher.finish(), addresses.services, addresses.listener)
+    let Addresses { services, listener, dns } = addresses;
+    format!("steppe {:016x} {services} {listener} {dns}", hasher.finish())
 }
 
 #[cfg(test)]

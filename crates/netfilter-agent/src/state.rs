@@ -4,9 +4,12 @@
 //! the kernel's side of it. An edit has an inverse, so a transaction that the kernel refuses is taken back.
 
 mod adopt;
+mod doors;
 mod edit;
 mod id;
+mod networks;
 mod plan;
+mod published;
 mod ways;
 
 use std::{
@@ -16,13 +19,15 @@ use std::{
 };
 
 use steppe_model::{
-    Grant, Protocol, Resource, ServiceKey, ServicePort, Takeover, VirtualIp, VirtualPort, Workload,
-    WorkloadId,
+    Doors, Grant, Protocol, PublishedPort, Resource, ServiceKey, ServicePort, Takeover, UserName, VirtualIp,
+    VirtualPort, Workload, WorkloadId,
 };
 
 pub(crate) use adopt::Found;
 pub(crate) use edit::{Edit, grant_key};
+pub(crate) use networks::Bridged;
 pub(crate) use plan::{Limits, PortLookup};
+pub(crate) use published::{Closed, HostPort, read_key as read_port_key};
 pub(crate) use ways::Ways;
 
 use crate::ruleset::IfName;
@@ -39,6 +44,8 @@ pub(crate) struct Bound {
     pub(crate) bridge: IfName,
     /// The name of its bridge port.
     pub(crate) port: IfName,
+    /// Whether the bridge is that of a network.
+    pub(crate) member: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,6 +74,12 @@ struct Vip {
 pub(crate) struct State {
     workloads: HashMap<WorkloadId, Entry>,
     by_ip: HashMap<Ipv4Addr, WorkloadId>,
+    by_port: HashMap<IfName, WorkloadId>,
+    networks: BTreeMap<UserName, Arc<Bridged>>,
+    bridges: HashMap<IfName, UserName>,
+    published: BTreeMap<HostPort, Arc<PublishedPort>>,
+    published_of: HashMap<WorkloadId, BTreeSet<HostPort>>,
+    doors: Option<Arc<Doors>>,
     vips: HashMap<Ipv4Addr, Vip>,
     grants: usize,
     /// Elements of all ports of services.
@@ -114,7 +127,22 @@ impl State {
         let ports = self.service_ports().map(Resource::ServicePort);
         let grants = self.grants().map(|(_, grant)| Resource::Grant(grant));
         let takeover = self.takeover.then_some(Resource::Takeover(Takeover));
-        workloads.chain(vips).chain(ports).chain(grants).chain(takeover).collect()
+        let networks = self.networks().cloned().map(Resource::Network);
+        let published = self.published().cloned().map(Resource::PublishedPort);
+        let doors = self.doors().cloned().map(Resource::Doors);
+        let services = vips.chain(ports).chain(grants).chain(takeover);
+        networks.chain(workloads).chain(services).chain(published).chain(doors).collect()
+    }
+
+    /// How the doors are kept.
+    pub(crate) fn doors(&self) -> Option<&Doors> {
+        self.doors.as_deref()
+    }
+
+    /// The workload with an address.
+    pub(crate) fn workload_at(&self, ip: Ipv4Addr) -> Option<&Bound> {
+        let id = self.by_ip.get(&ip)?;
+        self.workloads.get(id).map(|entry| &*entry.bound)
     }
 
     /// Whether the kernel has taken over.
@@ -142,7 +170,13 @@ impl State {
     /// How many elements the kernel holds for this state.
     pub(crate) fn elements(&self) -> usize {
         let takeover = if self.takeover { TAKEOVER.len() } else { 0 };
-        2 * self.workloads.len() + self.vips.len() + self.ports + self.grants + takeover
+        let services = self.vips.len() + self.ports + self.grants + takeover;
+        let (workloads, networks) = (self.workloads(), self.networks.values());
+        let workloads: usize = workloads.map(|bound| edit::workload(bound).len()).sum();
+        let networks: usize = networks.map(|network| networks::elements(network).len()).sum();
+        let published: usize = self.published().map(|published| published::elements(published).len()).sum();
+        let doors = self.doors().map_or(0, |doors| doors::elements(doors).len());
+        services + workloads + networks + published + doors
     }
 
     /// The edits that make this state of an empty one.
@@ -156,7 +190,11 @@ impl State {
             entry.grants.iter().map(|(vip, port)| Edit::AddGrant(entry.bound.clone(), *vip, *port))
         });
         let takeover = self.takeover.then_some(Edit::TakeOver);
-        workloads.chain(vips).chain(ports).chain(grants).chain(takeover).collect()
+        let networks = self.networks.values().cloned().map(Edit::AddNetwork);
+        let published = self.published.values().cloned().map(Edit::AddPublished);
+        let doors = self.doors.iter().map(|doors| Edit::KeepDoors(None, Some(doors.clone())));
+        let services = vips.chain(ports).chain(grants).chain(takeover);
+        networks.chain(workloads).chain(services).chain(published).chain(doors).collect()
     }
 
     /// Carries out an edit that was planned on this state.
@@ -165,13 +203,15 @@ impl State {
             Edit::AddWorkload(bound) => {
                 let id = bound.workload.id.clone();
                 self.by_ip.insert(bound.workload.ip, id.clone());
+                self.by_port.insert(bound.port, id.clone());
                 self.workloads.insert(id, Entry { bound: bound.clone(), grants: BTreeSet::new() });
             }
             Edit::RemoveWorkload(bound) => {
                 self.by_ip.remove(&bound.workload.ip);
+                self.by_port.remove(&bound.port);
                 self.workloads.remove(&bound.workload.id);
             }
-            Edit::RenameWorkload(_, new) => {
+            Edit::ChangeWorkload(_, new) => {
                 if let Some(entry) = self.workloads.get_mut(&new.workload.id) {
                     entry.bound = new.clone();
                 }
@@ -205,6 +245,22 @@ impl State {
                     self.grants -= usize::from(entry.grants.remove(&(*vip, *port)));
                 }
             }
+            Edit::AddNetwork(network) => {
+                let user = network.network.user.clone();
+                self.bridges.insert(network.bridge, user.clone());
+                self.networks.insert(user, network.clone());
+            }
+            Edit::RemoveNetwork(network) => {
+                self.bridges.remove(&network.bridge);
+                self.networks.remove(&network.network.user);
+            }
+            Edit::AddPublished(new) => self.publish(new),
+            Edit::RemovePublished(old) => self.unpublish(old),
+            Edit::ChangePublished(old, new) => {
+                self.unpublish(old);
+                self.publish(new);
+            }
+            Edit::KeepDoors(_, new) => self.doors.clone_from(new),
             Edit::TakeOver => self.takeover = true,
             Edit::HandBack => self.takeover = false,
         }

@@ -37,6 +37,11 @@ impl Attrs<'_> {
         self.bytes(kind, &value.to_be_bytes());
     }
 
+    /// A number in network order.
+    pub(crate) fn be64(&mut self, kind: u16, value: u64) {
+        self.bytes(kind, &value.to_be_bytes());
+    }
+
     /// A number in host order, as rtnetlink has them.
     pub(crate) fn ne32(&mut self, kind: u16, value: u32) {
         self.bytes(kind, &value.to_ne_bytes());

@@ -40,6 +40,8 @@ pub(crate) struct RawElement<'a> {
     pub(crate) comment: &'a str,
     /// Packets that matched it, where it counts.
     pub(crate) packets: u64,
+    /// Whether it ends a range.
+    pub(crate) end: bool,
 }
 
 /// Our table of a family; `None` if there is none.
@@ -142,21 +144,18 @@ fn raw_element(item: Attributes<'_>) -> Option<RawElement<'_>> {
         chain: data.and_then(|data| data.nested(element::VERDICT)?.text(element::CHAIN)).unwrap_or_default(),
         comment: item.get(element::USERDATA).and_then(nftables::read_comment).unwrap_or_default(),
         packets: packets().unwrap_or(0),
+        end: item.be32(element::FLAGS).is_some_and(|flags| flags & element::INTERVAL_END != 0),
     })
 }
 
-/// Packets that came from nobody we know, in both tables.
+/// What a named counter has counted.
 ///
 /// # Errors
 /// The kernel's.
-pub(crate) fn unknown_packets(socket: &mut Socket) -> io::Result<u64> {
-    let mut packets = 0;
-    for family in Family::ALL {
-        let mut request = socket.request();
-        nftables::get_unknown_counter(&mut request, family);
-        let found = socket
-            .ask(&request, |message| message.attributes(FIXED).nested(object::DATA)?.be64(object::PACKETS))?;
-        packets += found.into_iter().sum::<u64>();
-    }
-    Ok(packets)
+pub(crate) fn counted(socket: &mut Socket, (family, name): (Family, &str)) -> io::Result<u64> {
+    let mut request = socket.request();
+    nftables::get_counter(&mut request, family, name);
+    let found = socket
+        .ask(&request, |message| message.attributes(FIXED).nested(object::DATA)?.be64(object::PACKETS))?;
+    Ok(found.into_iter().sum())
 }

@@ -14,7 +14,7 @@ use nftnl::{
 };
 
 use super::rules::c_text;
-use crate::ruleset::{Comparison, Expression, Known, PacketPart, Register, SetName, Verdict};
+use crate::ruleset::{Comparison, Expression, Fib, Known, PacketPart, Register, SetName, Verdict};
 
 /// A step of a rule on its way into libnftnl.
 pub(super) struct Lowered<'a>(pub(super) &'a Expression);
@@ -27,6 +27,8 @@ const META_OIFKIND: i32 = 27;
 const COUNTER_OBJECT: u32 = 1;
 /// `NFT_SOCKET_TRANSPARENT`.
 const SOCKET_TRANSPARENT: u32 = 0;
+/// `NFT_SOCKET_WILDCARD`.
+const SOCKET_WILDCARD: u32 = 2;
 /// `NFT_REG32_00`: registers of four bytes begin here.
 const FIRST_REGISTER: u32 = 8;
 /// `IP_CT_DIR_ORIGINAL`.
@@ -81,6 +83,7 @@ fn lower(expression: &Expression) -> (&'static CStr, Vec<(u32, Setting)>) {
     match expression {
         Expression::Packet(part, to) => (c"payload", packet(*part, *to)),
         Expression::Known(known, to) => lower_known(*known, *to),
+        Expression::Fib(what, to) => (c"fib", fib(*what, *to)),
         Expression::Mask(at, mask) => (
             c"bitwise",
             vec![
@@ -179,10 +182,16 @@ fn lookup(set: SetName, key: Register) -> Vec<(u32, Setting)> {
     ]
 }
 
-/// Offsets: RFC 791 §3.1, RFC 9293 §3.1 (UDP's is the same), IEEE 802.3.
+/// Offsets: RFC 791 §3.1, RFC 8200 §3, RFC 826, RFC 9293 §3.1 (UDP's is the same), IEEE 802.3.
 fn packet(part: PacketPart, to: Register) -> Vec<(u32, Setting)> {
     let (base, offset, length) = match part {
         PacketPart::SourceMac => (libc::NFT_PAYLOAD_LL_HEADER, 6, 6),
+        PacketPart::EtherType => (libc::NFT_PAYLOAD_LL_HEADER, 12, 2),
+        PacketPart::ArpFormat => (libc::NFT_PAYLOAD_NETWORK_HEADER, 0, 6),
+        PacketPart::ArpSenderMac => (libc::NFT_PAYLOAD_NETWORK_HEADER, 8, 6),
+        PacketPart::ArpSenderIp => (libc::NFT_PAYLOAD_NETWORK_HEADER, 14, 4),
+        PacketPart::SourceAddress6 => (libc::NFT_PAYLOAD_NETWORK_HEADER, 8, 16),
+        PacketPart::DestinationAddress6 => (libc::NFT_PAYLOAD_NETWORK_HEADER, 24, 16),
         PacketPart::SourceAddress => (libc::NFT_PAYLOAD_NETWORK_HEADER, 12, 4),
         PacketPart::DestinationAddress => (libc::NFT_PAYLOAD_NETWORK_HEADER, 16, 4),
         PacketPart::DestinationPort => (libc::NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2),
@@ -193,6 +202,25 @@ fn packet(part: PacketPart, to: Register) -> Vec<(u32, Setting)> {
         (sys::NFTNL_EXPR_PAYLOAD_BASE, Number(base as u32)),
         (sys::NFTNL_EXPR_PAYLOAD_OFFSET, Number(offset)),
         (sys::NFTNL_EXPR_PAYLOAD_LEN, Number(length)),
+    ]
+}
+
+/// `enum nft_fib_result` and `enum nft_fib_flags` (linux/netfilter/nf_tables.h).
+fn fib(what: Fib, to: Register) -> Vec<(u32, Setting)> {
+    const RESULT_INTERFACE: u32 = 1;
+    const RESULT_TYPE: u32 = 3;
+    const BY_SOURCE: u32 = 1;
+    const BY_DESTINATION: u32 = 2;
+    const BY_INPUT: u32 = 8;
+    const PRESENT: u32 = 32;
+    let (result, flags) = match what {
+        Fib::DestinationType => (RESULT_TYPE, BY_DESTINATION),
+        Fib::SourceByInput => (RESULT_INTERFACE, BY_SOURCE | BY_INPUT | PRESENT),
+    };
+    vec![
+        (sys::NFTNL_EXPR_FIB_DREG, register(to)),
+        (sys::NFTNL_EXPR_FIB_RESULT, Number(result)),
+        (sys::NFTNL_EXPR_FIB_FLAGS, Number(flags)),
     ]
 }
 
@@ -211,9 +239,17 @@ fn lower_known(known: Known, to: Register) -> (&'static CStr, Vec<(u32, Setting)
         settings.push((sys::NFTNL_EXPR_CT_DIR, Byte(ORIGINAL)));
         (name, settings)
     };
+    let socket = |key| {
+        (
+            c"socket",
+            vec![(sys::NFTNL_EXPR_SOCKET_KEY, Number(key)), (sys::NFTNL_EXPR_SOCKET_DREG, register(to))],
+        )
+    };
     match known {
         Known::InputName => meta(libc::NFT_META_IIFNAME),
         Known::InputKind => meta(META_IIFKIND),
+        Known::InputType => meta(libc::NFT_META_IIFTYPE),
+        Known::SocketUid => meta(libc::NFT_META_SKUID),
         Known::OutputName => meta(libc::NFT_META_OIFNAME),
         Known::OutputKind => meta(META_OIFKIND),
         Known::Mark => meta(libc::NFT_META_MARK),
@@ -227,13 +263,8 @@ fn lower_known(known: Known, to: Register) -> (&'static CStr, Vec<(u32, Setting)
         Known::OriginalDestination => original(libc::NFT_CT_DST_IP),
         Known::OriginalProtocol => original(libc::NFT_CT_PROTOCOL),
         Known::OriginalPort => original(libc::NFT_CT_PROTO_DST),
-        Known::SocketTransparent => (
-            c"socket",
-            vec![
-                (sys::NFTNL_EXPR_SOCKET_KEY, Number(SOCKET_TRANSPARENT)),
-                (sys::NFTNL_EXPR_SOCKET_DREG, register(to)),
-            ],
-        ),
+        Known::SocketTransparent => socket(SOCKET_TRANSPARENT),
+        Known::SocketWildcard => socket(SOCKET_WILDCARD),
     }
 }
 
@@ -256,6 +287,7 @@ fn lower_verdict(verdict: Verdict) -> (&'static CStr, Vec<(u32, Setting)>) {
     match verdict {
         Verdict::Accept => (c"immediate", immediate(libc::NF_ACCEPT)),
         Verdict::Drop => (c"immediate", immediate(libc::NF_DROP)),
+        Verdict::Return => (c"immediate", immediate(libc::NFT_RETURN)),
         Verdict::Goto(chain) | Verdict::Jump(chain) => {
             let how = if matches!(verdict, Verdict::Jump(_)) { libc::NFT_JUMP } else { libc::NFT_GOTO };
             let mut settings = immediate(how);

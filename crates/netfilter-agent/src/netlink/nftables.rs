@@ -9,7 +9,7 @@ use super::{
     rules,
 };
 use crate::ruleset::{
-    Addresses, Balancer, Element, Family, Key, SETS, Set, TABLE, UNKNOWN_COUNTER, Value, chains, stamp,
+    Addresses, Balancer, COUNTERS, Element, Family, Key, Kind, SETS, Set, TABLE, Value, chains, stamp,
 };
 
 /// `NFNL_SUBSYS_NFTABLES`, in the upper byte of a message's type.
@@ -59,9 +59,14 @@ mod set {
     pub(super) const DATA_TYPE: u16 = 6;
     pub(super) const DATA_LENGTH: u16 = 7;
     pub(super) const ID: u16 = 10;
+    pub(super) const TIMEOUT: u16 = 11;
     pub(super) const EXPRESSION: u16 = 17;
-    /// `NFT_SET_MAP`, in `FLAGS`.
+    /// `NFT_SET_INTERVAL`, in `FLAGS`.
+    pub(super) const INTERVAL: u32 = 0x4;
+    /// `NFT_SET_MAP`.
     pub(super) const MAP: u32 = 0x8;
+    /// `NFT_SET_TIMEOUT`.
+    pub(super) const WITH_TIMEOUT: u32 = 0x10;
 }
 
 /// `NFTA_SET_ELEM_LIST_*`, `NFTA_LIST_*`, `NFTA_SET_ELEM_*` and `NFTA_DATA_*`.
@@ -72,6 +77,7 @@ pub(super) mod element {
     pub(crate) const ITEM: u16 = 1;
     pub(crate) const KEY: u16 = 1;
     pub(crate) const DATA: u16 = 2;
+    pub(crate) const FLAGS: u16 = 3;
     pub(crate) const USERDATA: u16 = 6;
     pub(crate) const EXPRESSION: u16 = 7;
     pub(crate) const VALUE: u16 = 1;
@@ -81,6 +87,8 @@ pub(super) mod element {
     pub(crate) const CODE: u16 = 1;
     /// `NFTA_VERDICT_CHAIN`.
     pub(crate) const CHAIN: u16 = 2;
+    /// `NFT_SET_ELEM_INTERVAL_END`, in `FLAGS`.
+    pub(crate) const INTERVAL_END: u32 = 1;
     /// `NFT_GOTO`.
     pub(crate) const GOTO: u32 = -4_i32 as u32;
 }
@@ -159,11 +167,11 @@ pub(crate) fn add_ruleset(batch: &mut Messages, addresses: Addresses) -> Made {
         made.push((batch.next_sequence(), definition.words()));
         add_set(batch, definition);
     }
-    for family in Family::ALL {
-        made.push((batch.next_sequence(), format!("counter {UNKNOWN_COUNTER} {{ }}")));
+    for (family, counter) in COUNTERS {
+        made.push((batch.next_sequence(), format!("counter {counter} {{ }}")));
         batch.add(NEW_OBJECT, CREATE, &fixed(family.number()), |attrs| {
             attrs.text(object::TABLE, TABLE);
-            attrs.text(object::NAME, UNKNOWN_COUNTER);
+            attrs.text(object::NAME, counter);
             attrs.be32(object::TYPE, object::COUNTER);
             attrs.nest(object::DATA, |_| ());
         });
@@ -206,8 +214,9 @@ pub(crate) fn delete_balancer(batch: &mut Messages, balancer: Balancer) {
 pub(crate) fn members(family: Family, addresses: Addresses) -> u32 {
     let sets = SETS.iter().filter(|set| set.family == family).count();
     let chains = chains(addresses).iter().filter(|chain| chain.family == family).count();
-    // And the counter. There are some thirty in all.
-    (sets + chains + 1) as u32
+    let counters = COUNTERS.iter().filter(|(at, _)| *at == family).count();
+    // There are some hundred in all.
+    (sets + chains + counters) as u32
 }
 
 fn add_set(batch: &mut Messages, definition: &Set) {
@@ -218,14 +227,23 @@ fn add_set(batch: &mut Messages, definition: &Set) {
     batch.add(NEW_SET, CREATE, &fixed(definition.family.number()), |attrs| {
         attrs.text(set::TABLE, TABLE);
         attrs.text(set::NAME, definition.text);
-        attrs.be32(set::FLAGS, if definition.data.is_empty() { 0 } else { set::MAP });
+        let map = if definition.data.is_empty() { 0 } else { set::MAP };
+        let more = match definition.kind {
+            Kind::Plain | Kind::Counting => 0,
+            Kind::Ranges => set::INTERVAL,
+            Kind::Forgetting(_) => set::WITH_TIMEOUT,
+        };
+        attrs.be32(set::FLAGS, map | more);
         list(attrs, set::KEY_TYPE, set::KEY_LENGTH, definition.key);
         if !definition.data.is_empty() {
             list(attrs, set::DATA_TYPE, set::DATA_LENGTH, definition.data);
         }
         // Required by the kernel, and used by it only within one transaction.
         attrs.be32(set::ID, definition.name as u32 + 1);
-        if definition.counter {
+        if let Kind::Forgetting(after) = definition.kind {
+            attrs.be64(set::TIMEOUT, after.as_secs() * 1_000);
+        }
+        if definition.kind == Kind::Counting {
             attrs.nest(set::EXPRESSION, |attrs| {
                 attrs.text(object::EXPRESSION_NAME, "counter");
                 attrs.nest(object::EXPRESSION_DATA, |_| ());
@@ -275,6 +293,9 @@ pub(crate) enum Operation {
 fn put_element(attrs: &mut Attrs<'_>, operation: Operation, item: &Element) {
     attrs.nest(element::ITEM, |attrs| {
         attrs.nest(element::KEY, |attrs| attrs.bytes(element::VALUE, item.key.as_bytes()));
+        if item.end {
+            attrs.be32(element::FLAGS, element::INTERVAL_END);
+        }
         if operation == Operation::Delete {
             return;
         }
@@ -344,11 +365,11 @@ pub(super) fn get_some_elements(request: &mut Messages, definition: &Set, keys: 
     });
 }
 
-/// Asks for a table's counter of unknown senders.
-pub(super) fn get_unknown_counter(request: &mut Messages, family: Family) {
+/// Asks for a named counter.
+pub(super) fn get_counter(request: &mut Messages, family: Family, name: &str) {
     request.add(GET_OBJECT, ACK, &fixed(family.number()), |attrs| {
         attrs.text(object::TABLE, TABLE);
-        attrs.text(object::NAME, UNKNOWN_COUNTER);
+        attrs.text(object::NAME, name);
         attrs.be32(object::TYPE, object::COUNTER);
     });
 }

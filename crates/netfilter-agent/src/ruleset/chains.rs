@@ -3,18 +3,18 @@
 use std::borrow::Cow;
 
 use super::{
-    Addresses, Base, Chain, ChainKind, Comparison, Expression, Family, Hook, PacketPart, SetName,
-    UNKNOWN_COUNTER, Verdict,
+    Addresses, Base, Chain, ChainKind, Comparison, Expression, Family, Hook, PacketPart, Rule, SetName,
+    UNKNOWN_COUNTER, Verdict, ask, doors,
     expression::Known,
-    kernel_path,
+    kernel_path, spoofing,
     steps::{
-        CONFIRMED, DNAT, R0, R1, R2, R3, R4, R6, begins, destination_in, end, for_listener, for_services,
+        CONFIRMED, DNAT, R0, R1, R2, R3, begins, destination_in, end, for_listener, for_services,
         from_workload, ipv4, ipv4_frame, is_bridge, new, originally_for_services, originally_tcp, rule, tcp,
     },
 };
 
 /// Hook priorities. They are an interface: whoever writes rules of their own can rely on them.
-mod priority {
+pub(super) mod priority {
     /// Translation, before Docker's -100, so that none of its rules sees a packet for a virtual IP.
     pub(super) const NAT: i32 = -110;
     /// After every destination translation (the kernel runs them all at -100, in the order of their priorities): what is for a
@@ -23,6 +23,8 @@ mod priority {
     /// Before any translation: where bridged packets pass the hooks (br_netfilter, which Docker turns on) the kernel sends a
     /// reset straight to the bridge port, untranslated, so it must answer the address that was dialled.
     pub(super) const RECHECK: i32 = -120;
+    /// nft's `mangle`: after connection tracking at -200, and before any destination translation.
+    pub(in crate::ruleset) const DOORS: i32 = -150;
     /// nft's `mangle`, where marks are set: before the filters at 0, of which Docker's isolation of bridges is one.
     pub(super) const FORWARD: i32 = -150;
     /// Before Docker's translation at 100.
@@ -32,7 +34,9 @@ mod priority {
     /// As above.
     pub(super) const OUTPUT: i32 = -10;
     /// In the bridge family: ebtables' first, before any translation of hardware addresses.
-    pub(super) const BRIDGE: i32 = -300;
+    pub(in crate::ruleset) const BRIDGE: i32 = -300;
+    /// In the bridge family: nft's `filter`.
+    pub(in crate::ruleset) const BRIDGE_FORWARD: i32 = -200;
 }
 
 /// Chains without a hook, by name.
@@ -44,17 +48,37 @@ const ANY: &str = "any";
 const REFUSE: &str = "refuse";
 const STILL_GRANTED: &str = "still_granted";
 const ARRIVING: &str = "arriving";
-const REJECT: &str = "reject_all";
+pub(super) const REJECT: &str = "reject_all";
 const BOUND: &str = "bound";
+
+pub(super) fn inet(name: &'static str, base: Option<Base>, rules: Vec<Rule>) -> Chain {
+    Chain { family: Family::Inet, name: Cow::Borrowed(name), base, rules }
+}
+
+pub(super) fn bridge(name: &'static str, base: Option<Base>, rules: Vec<Rule>) -> Chain {
+    Chain { family: Family::Bridge, name: Cow::Borrowed(name), base, rules }
+}
+
+pub(super) fn hook(kind: ChainKind, hook: Hook, priority: i32) -> Option<Base> {
+    Some(Base { kind, hook, priority })
+}
 
 /// All chains, those first that others go to.
 pub(crate) fn chains(addresses: Addresses) -> Vec<Chain> {
-    let Addresses { services, listener } = addresses;
-    let inet = |name, base, rules| Chain { family: Family::Inet, name: Cow::Borrowed(name), base, rules };
-    let bridge = |name, base, rules| Chain { family: Family::Bridge, name: Cow::Borrowed(name), base, rules };
-    let hook = |kind, hook, priority| Some(Base { kind, hook, priority });
+    let mut chains = services(addresses);
+    chains.extend(doors::chains());
+    chains.extend(ask::chains());
+    chains.extend(hooks(addresses));
+    chains.extend(spoofing::chains());
+    chains.extend(ask::bridge_chains());
+    chains.extend(bridge_hooks(addresses));
+    chains
+}
+
+/// What becomes of packets for virtual IPs, when they come in.
+fn services(addresses: Addresses) -> Vec<Chain> {
+    let services = addresses.services;
     let to_service = || for_services(addresses);
-    let to_listener = || [ipv4(), for_listener(addresses)].concat();
     vec![
         inet(
             REJECT,
@@ -225,10 +249,19 @@ pub(crate) fn chains(addresses: Addresses) -> Vec<Chain> {
                 ),
             ],
         ),
+    ]
+}
+
+/// Where packets come by later.
+fn hooks(addresses: Addresses) -> Vec<Chain> {
+    let Addresses { services, listener, .. } = addresses;
+    let to_service = || for_services(addresses);
+    let to_listener = || [ipv4(), for_listener(addresses)].concat();
+    vec![
         inet(
             "forward",
             hook(ChainKind::Filter, Hook::Forward, priority::FORWARD),
-            vec![kernel_path::between_bridges(addresses)],
+            vec![kernel_path::between_bridges(addresses), doors::what_is_forwarded()],
         ),
         inet(
             "postrouting",
@@ -271,7 +304,11 @@ pub(crate) fn chains(addresses: Addresses) -> Vec<Chain> {
                     format!("ip daddr {listener} tcp flags syn / fin,syn,rst,ack goto {ARRIVING}"),
                     [to_listener(), tcp(), begins(), end(Verdict::Goto(ARRIVING))].concat(),
                 ),
-            ],
+            ]
+            .into_iter()
+            .chain(ask::what_arrives(addresses))
+            .chain([doors::what_arrives()])
+            .collect(),
         ),
         inet(
             "output",
@@ -286,26 +323,20 @@ pub(crate) fn chains(addresses: Addresses) -> Vec<Chain> {
                     format!("ip daddr {listener} ct state new goto {REJECT}"),
                     [to_listener(), new(), end(Verdict::Goto(REJECT))].concat(),
                 ),
+                ask::what_is_sent(addresses),
             ],
         ),
+    ]
+}
+
+fn bridge_hooks(addresses: Addresses) -> Vec<Chain> {
+    let services = addresses.services;
+    vec![
         bridge(
             BOUND,
             None,
             vec![
-                rule(
-                    "iifname . ether saddr . ip saddr @bindings accept",
-                    [
-                        ipv4_frame(),
-                        vec![
-                            Expression::Known(Known::InputName, R0),
-                            Expression::Packet(PacketPart::SourceMac, R4),
-                            Expression::Packet(PacketPart::SourceAddress, R6),
-                            Expression::In(SetName::Bindings, R0),
-                            Expression::Verdict(Verdict::Accept),
-                        ],
-                    ]
-                    .concat(),
-                ),
+                spoofing::bound(),
                 rule(
                     format!("counter name \"{UNKNOWN_COUNTER}\" drop"),
                     vec![Expression::Count(UNKNOWN_COUNTER), Expression::Verdict(Verdict::Drop)],
@@ -315,10 +346,15 @@ pub(crate) fn chains(addresses: Addresses) -> Vec<Chain> {
         bridge(
             "prerouting",
             hook(ChainKind::Filter, Hook::Prerouting, priority::BRIDGE),
-            vec![rule(
-                format!("ip daddr {services} goto {BOUND}"),
-                [ipv4_frame(), destination_in(addresses), end(Verdict::Goto(BOUND))].concat(),
-            )],
+            vec![
+                spoofing::what_comes_by_a_port(),
+                rule(
+                    format!("ip daddr {services} goto {BOUND}"),
+                    [ipv4_frame(), destination_in(addresses), end(Verdict::Goto(BOUND))].concat(),
+                ),
+                ask::what_comes_by_a_port(addresses),
+            ],
         ),
+        spoofing::forward(),
     ]
 }

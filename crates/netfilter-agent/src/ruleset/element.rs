@@ -32,10 +32,10 @@ impl std::fmt::Debug for IfName {
     }
 }
 
-/// Bytes of a key or of data: the longest, a binding's, has 28.
+/// Bytes of a key or of data: the longest, two names of interfaces, has 32.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Value {
-    bytes: [u8; 28],
+    bytes: [u8; 32],
     length: u8,
 }
 
@@ -47,7 +47,7 @@ impl std::fmt::Debug for Value {
 
 impl Value {
     /// No bytes.
-    pub(crate) const EMPTY: Self = Self { bytes: [0; 28], length: 0 };
+    pub(crate) const EMPTY: Self = Self { bytes: [0; 32], length: 0 };
 
     /// These bytes, as the kernel has them; `None` if they are too many to be ours.
     pub(crate) fn new(key: &[u8]) -> Option<Self> {
@@ -78,9 +78,10 @@ impl Value {
         self.with(&[protocol.number()])
     }
 
-    /// A protocol that is all there is: not padded.
-    pub(crate) fn only_protocol(protocol: Protocol) -> Self {
-        Self { length: 1, ..Self::EMPTY.protocol(protocol) }
+    /// A key of one part: not padded.
+    pub(crate) fn only(part: &[u8]) -> Self {
+        // The longest part is the name of an interface.
+        Self { length: part.len() as u8, ..Self::EMPTY.with(part) }
     }
 
     pub(crate) fn port(self, port: u16) -> Self {
@@ -118,6 +119,15 @@ pub(crate) struct Element {
     pub(crate) goes_to: Option<Balancer>,
     /// Its comment; empty for none. At most 250 bytes.
     pub(crate) comment: String,
+    /// In a set of ranges: whether this ends one, and is itself behind it.
+    pub(crate) end: bool,
+}
+
+impl Element {
+    /// A key without more.
+    pub(crate) fn key(set: SetName, key: Value) -> Self {
+        Self { set, key, data: Value::EMPTY, goes_to: None, comment: String::new(), end: false }
+    }
 }
 
 /// Takes the parts of a key or of data off its front, in their order. `None` at the first that is not there.

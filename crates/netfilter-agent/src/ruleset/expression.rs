@@ -19,6 +19,18 @@ pub(crate) enum PacketPart {
     TcpFlags,
     /// `ether saddr`
     SourceMac,
+    /// `ether type`, as the frame has it: that of a VLAN's tag, where there is one
+    EtherType,
+    /// `ip6 saddr`
+    SourceAddress6,
+    /// `ip6 daddr`
+    DestinationAddress6,
+    /// `arp htype`, `ptype`, `hlen` and `plen`
+    ArpFormat,
+    /// `arp saddr ether`
+    ArpSenderMac,
+    /// `arp saddr ip`
+    ArpSenderIp,
 }
 
 /// What the kernel knows of a packet beside its bytes: its interface, protocol and connection.
@@ -28,6 +40,8 @@ pub(crate) enum Known {
     InputName,
     /// `meta iifkind` (Linux 5.6)
     InputKind,
+    /// `meta iiftype`
+    InputType,
     /// `meta oifname`
     OutputName,
     /// `meta oifkind` (Linux 5.6)
@@ -40,6 +54,8 @@ pub(crate) enum Known {
     Transport,
     /// `meta protocol`
     EtherType,
+    /// `meta skuid`: ends the rule when no process's socket sent it
+    SocketUid,
     /// `ct state`
     State,
     /// `ct status`
@@ -56,6 +72,17 @@ pub(crate) enum Known {
     OriginalPort,
     /// `socket transparent`: ends the rule when no socket takes the packet (Linux 4.18)
     SocketTransparent,
+    /// `socket wildcard`: the same; whether it listens at every address (Linux 5.10)
+    SocketWildcard,
+}
+
+/// What the routing tables say of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fib {
+    /// `fib daddr type`
+    DestinationType,
+    /// `fib saddr . iif oif exists`
+    SourceByInput,
 }
 
 /// How two values are compared.
@@ -80,6 +107,8 @@ pub(crate) enum Verdict {
     Jump(&'static str),
     /// `goto CHAIN`
     Goto(&'static str),
+    /// `return`
+    Return,
     /// `reject with tcp reset` (in prerouting: Linux 5.9)
     Reset,
     /// `reject with icmpx admin-prohibited` (in prerouting: Linux 5.9)
@@ -93,6 +122,8 @@ pub(crate) enum Expression {
     Packet(PacketPart, Register),
     /// Loads what the kernel knows.
     Known(Known, Register),
+    /// Loads what the routing tables say.
+    Fib(Fib, Register),
     /// Keeps only some bits.
     Mask(Register, Vec<u8>),
     /// Sets some bits, and leaves the others as they are.

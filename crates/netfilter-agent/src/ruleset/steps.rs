@@ -1,5 +1,7 @@
 //! Pieces that rules share, each with its words in nft's language.
 
+use std::net::Ipv4Addr;
+
 use super::{Addresses, Comparison, Expression, PacketPart, Register, Rule, Verdict, expression::Known};
 
 pub(super) const R0: Register = Register(0);
@@ -7,20 +9,29 @@ pub(super) const R1: Register = Register(1);
 pub(super) const R2: Register = Register(2);
 pub(super) const R3: Register = Register(3);
 pub(super) const R4: Register = Register(4);
-pub(super) const R6: Register = Register(6);
 
 /// `IPS_CONFIRMED` (linux/netfilter/nf_conntrack_common.h): past its first packet.
 pub(super) const CONFIRMED: u32 = 1 << 3;
 /// `IPS_DST_NAT`.
 pub(super) const DNAT: u32 = 1 << 5;
+/// `NF_CT_STATE_BIT(IP_CT_ESTABLISHED)`.
+pub(super) const ESTABLISHED: u32 = 1 << 1;
+/// `NF_CT_STATE_BIT(IP_CT_RELATED)`.
+pub(super) const RELATED: u32 = 1 << 2;
 /// `NF_CT_STATE_BIT(IP_CT_NEW)`.
 pub(super) const NEW: u32 = 1 << 3;
 /// `NFPROTO_IPV4`.
 pub(super) const IPV4: u8 = 2;
+/// `NFPROTO_IPV6`.
+pub(super) const IPV6: u8 = 10;
+/// `IPPROTO_UDP`.
+pub(super) const UDP: u8 = 17;
 /// `IPPROTO_TCP`.
 pub(super) const TCP: u8 = 6;
 /// `ETH_P_IP`.
 pub(super) const ETHERTYPE_IPV4: u16 = 0x0800;
+/// `ETH_P_ARP`.
+pub(super) const ETHERTYPE_ARP: u16 = 0x0806;
 
 pub(super) fn rule(words: impl Into<String>, steps: Vec<Expression>) -> Rule {
     Rule { words: words.into(), steps }
@@ -46,6 +57,17 @@ pub(super) fn originally_tcp() -> Vec<Expression> {
 /// `meta nfproto ipv4`, which nft leaves out of its listings where an address follows.
 pub(super) fn ipv4() -> Vec<Expression> {
     vec![Expression::Known(Known::Network, R0), Expression::Compare(R0, Comparison::Equal, vec![IPV4])]
+}
+
+/// `meta nfproto ipv6`, as well.
+pub(super) fn ipv6() -> Vec<Expression> {
+    vec![Expression::Known(Known::Network, R0), Expression::Compare(R0, Comparison::Equal, vec![IPV6])]
+}
+
+/// `ether type …`, as well. Unlike `meta protocol` it is that of a VLAN's tag, where there is one.
+pub(super) fn ether_type(number: u16) -> Vec<Expression> {
+    let value = number.to_be_bytes().into();
+    vec![Expression::Packet(PacketPart::EtherType, R0), Expression::Compare(R0, Comparison::Equal, value)]
 }
 
 /// `meta protocol ip`, which nft leaves out as well.
@@ -111,9 +133,14 @@ pub(super) fn in_services(addresses: Addresses, comparison: Comparison) -> Vec<E
 
 /// `ip daddr LISTENER`
 pub(super) fn for_listener(addresses: Addresses) -> Vec<Expression> {
+    is_destination(addresses.listener)
+}
+
+/// `ip daddr ADDRESS`
+pub(super) fn is_destination(address: Ipv4Addr) -> Vec<Expression> {
     vec![
         Expression::Packet(PacketPart::DestinationAddress, R0),
-        Expression::Compare(R0, Comparison::Equal, addresses.listener.octets().into()),
+        Expression::Compare(R0, Comparison::Equal, address.octets().into()),
     ]
 }
 
@@ -123,7 +150,7 @@ pub(super) fn from_workload(lookup: Expression) -> Vec<Expression> {
 }
 
 /// Text in 16 bytes, as the kernel has interface names and kinds.
-fn padded_text(text: &str) -> Vec<u8> {
+pub(super) fn padded_text(text: &str) -> Vec<u8> {
     let mut bytes = text.as_bytes().to_vec();
     bytes.resize(16, 0);
     bytes

@@ -1,7 +1,11 @@
 use super::*;
 
 fn addresses() -> Addresses {
-    Addresses { services: "247.0.0.0/8".parse().unwrap(), listener: "169.254.77.54".parse().unwrap() }
+    Addresses {
+        services: "247.0.0.0/8".parse().unwrap(),
+        listener: "169.254.77.54".parse().unwrap(),
+        dns: "169.254.77.53".parse().unwrap(),
+    }
 }
 
 /// `tests/ruleset.nft` is what nft lists; the kernel tests compare it with the kernel's.
@@ -11,8 +15,11 @@ fn the_rules_are_those_of_the_listing() {
     let lines: Vec<&str> = listing.lines().map(str::trim).collect();
     for chain in chains(addresses()) {
         let head = format!("chain {} {{", chain.name);
-        let start = lines.iter().position(|line| *line == head).unwrap_or_else(|| panic!("no {head}"));
-        let listed: Vec<_> = lines[start + 1..]
+        let table =
+            lines.iter().position(|line| *line == format!("table {} steppe {{", chain.family)).unwrap();
+        let of_table = &lines[table + 1..];
+        let start = of_table.iter().position(|line| *line == head).unwrap_or_else(|| panic!("no {head}"));
+        let listed: Vec<_> = of_table[start + 1..]
             .iter()
             .take_while(|line| **line != "}")
             .filter(|line| !line.starts_with("type "))

@@ -1,15 +1,19 @@
 //! From the kernel's elements back to state, when the agent starts.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     net::{Ipv4Addr, SocketAddrV4},
     sync::Arc,
 };
 
 use ipnet::Ipv4Net;
-use steppe_model::{ServiceKey, VirtualPort, Workload, WorkloadId};
+use steppe_model::{PublishedPort, ServiceKey, VirtualPort, Workload, WorkloadId};
 
-use super::{Bound, Edit, State, TAKEOVER, Ways};
+use super::{
+    Bound, Bridged, Edit, HostPort, State, TAKEOVER, Ways,
+    doors::{FoundDoors, FoundRanges},
+    networks, published,
+};
 use crate::{
     netlink::dump::RawElement,
     ruleset::{Balancer, IfName, Parts, SetName},
@@ -18,7 +22,7 @@ use crate::{
 /// Longest id of a workload: with the rest of the comment it fits the kernel's 256 bytes of user data.
 pub(super) const ID_BYTES: usize = 90;
 /// In a comment, for no user: no user is called so.
-const NOBODY: &str = ".";
+pub(super) const NOBODY: &str = ".";
 
 /// Whether an id can stand in a comment.
 pub(super) fn fits(id: &str) -> bool {
@@ -60,13 +64,20 @@ pub(crate) struct Found {
     ports: BTreeMap<(Ipv4Addr, VirtualPort), FoundWays>,
     taken_over: usize,
     grants: Vec<(Ipv4Addr, Ipv4Addr, VirtualPort)>,
+    leaving: HashSet<(IfName, Ipv4Addr)>,
+    networks: Vec<Bridged>,
+    published: Vec<PublishedPort>,
+    closed: Vec<HostPort>,
+    ranges: FoundRanges,
+    doors: FoundDoors,
     elements: usize,
 }
 
 impl Found {
     /// Takes an element. What can't be read is not taken, so that [`Found::is_whole`] tells.
     pub(crate) fn take(&mut self, set: SetName, element: RawElement<'_>) {
-        self.elements += 1;
+        // These come and go by themselves.
+        self.elements += usize::from(set != SetName::Closed);
         // An element that can't be read shows in the count.
         let _ = self.read(set, element);
     }
@@ -110,6 +121,32 @@ impl Found {
                 self.grants.push((client, vip, VirtualPort::new(protocol, number)));
             }
             SetName::GrantsAny => self.grants.push((key.ip()?, key.ip()?, VirtualPort::ANY)),
+            SetName::Leaving => {
+                self.leaving.insert((key.interface()?, key.ip()?));
+            }
+            SetName::Networks => self.networks.push(networks::read(key.interface()?, comment)?),
+            SetName::Published => {
+                self.published.push(published::read(published::read_key(&mut key)?, comment)?);
+            }
+            SetName::Closed => self.closed.push(published::read_key(&mut key)?),
+            SetName::Peers | SetName::Peers6 | SetName::PeerPorts => self.ranges.take(set, element)?,
+            SetName::LocalUids => self.doors.uid(&mut key)?,
+            // These follow from the others.
+            SetName::Siblings | SetName::Subnets | SetName::Hardware => {}
+            SetName::Guarded | SetName::Members => {}
+            SetName::Exposed | SetName::Public | SetName::Tried => {}
+            SetName::NetworksDoor
+            | SetName::NetworksShut
+            | SetName::PublishedDoor
+            | SetName::PublishedShut
+            | SetName::LeavingDoor
+            | SetName::LeavingShut
+            | SetName::DnsDoor
+            | SetName::DnsShut
+            | SetName::SpoofingDoor
+            | SetName::SpoofingShut
+            | SetName::BridgeDnsDoor
+            | SetName::BridgeDnsShut => self.doors.switch(set),
         }
         Some(())
     }
@@ -118,14 +155,30 @@ impl Found {
         self.ports.entry(port).or_default()
     }
 
+    /// The ports of containers that are gone.
+    pub(crate) fn closed(&self) -> Vec<HostPort> {
+        self.closed.clone()
+    }
+
     /// The state that these elements are, and whether it is all of them. What belongs to nothing is left out.
     pub(crate) fn into_state(self) -> (State, bool) {
         let mut state = State::default();
+        for network in self.networks {
+            let taken =
+                state.is_network(network.bridge) || state.networks.contains_key(&network.network.user);
+            if !taken {
+                state.perform(&Edit::AddNetwork(Arc::new(network)));
+            }
+        }
         for (bridge, ip, comment) in &self.workloads {
             let Some((port, mac)) = self.bindings.get(ip) else { continue };
             let Some(workload) = read_workload(comment, *ip, *mac, *bridge) else { continue };
-            if !state.by_ip.contains_key(ip) && !state.workloads.contains_key(&workload.id) {
-                let bound = Bound { workload, bridge: *bridge, port: *port };
+            let taken = state.by_ip.contains_key(ip) || state.by_port.contains_key(port);
+            if !taken && !state.workloads.contains_key(&workload.id) {
+                let guarded = self.leaving.contains(&(*bridge, *ip));
+                let workload = Workload { guarded, ..workload };
+                let member = state.is_network(*bridge);
+                let bound = Bound { workload, bridge: *bridge, port: *port, member };
                 state.perform(&Edit::AddWorkload(Arc::new(bound)));
             }
         }
@@ -144,6 +197,15 @@ impl Found {
             let Some(id) = state.by_ip.get(&client) else { continue };
             let bound = state.workloads[id].bound.clone();
             state.perform(&Edit::AddGrant(bound, vip, port));
+        }
+        for published in self.published {
+            let known = |id: &WorkloadId| state.workloads.contains_key(id);
+            if published.workload.as_ref().is_none_or(known) {
+                state.perform(&Edit::AddPublished(Arc::new(published)));
+            }
+        }
+        if let Some(doors) = self.doors.read(&self.ranges) {
+            state.perform(&Edit::KeepDoors(None, Some(Arc::new(doors))));
         }
         let whole = state.elements() == self.elements;
         (state, whole)

@@ -1,10 +1,14 @@
 //! The smallest changes of state, and their elements.
 
-use std::{collections::HashSet, net::Ipv4Addr, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashSet},
+    net::Ipv4Addr,
+    sync::Arc,
+};
 
-use steppe_model::{ServiceKey, VirtualPort};
+use steppe_model::{Doors, PublishedPort, ServiceKey, VirtualPort};
 
-use super::{Bound, TAKEOVER, Ways, adopt::workload_comment};
+use super::{Bound, Bridged, TAKEOVER, Ways, adopt::workload_comment, doors, networks, published};
 use crate::{
     netlink::nftables::Operation,
     ruleset::{Element, SetName, Value},
@@ -17,8 +21,20 @@ pub(crate) enum Edit {
     AddWorkload(Arc<Bound>),
     /// It has no grants any more.
     RemoveWorkload(Arc<Bound>),
-    /// The first becomes the second: only what people call it differs.
-    RenameWorkload(Arc<Bound>, Arc<Bound>),
+    /// The first becomes the second: only what people call it, and how it is guarded, differs.
+    ChangeWorkload(Arc<Bound>, Arc<Bound>),
+    /// Its user has none, and nobody has its bridge.
+    AddNetwork(Arc<Bridged>),
+    /// It is there.
+    RemoveNetwork(Arc<Bridged>),
+    /// It is not there. If it was closed, it is open again.
+    AddPublished(Arc<PublishedPort>),
+    /// It is there. From here on it is closed for a while.
+    RemovePublished(Arc<PublishedPort>),
+    /// The first becomes the second: the port is the same.
+    ChangePublished(Arc<PublishedPort>, Arc<PublishedPort>),
+    /// The doors were kept as the first says, and are kept as the second does.
+    KeepDoors(Option<Arc<Doors>>, Option<Arc<Doors>>),
     /// It is not there.
     AddVip(Ipv4Addr, Arc<ServiceKey>),
     /// It has no ports any more.
@@ -45,7 +61,13 @@ impl Edit {
         match self.clone() {
             Self::AddWorkload(bound) => Self::RemoveWorkload(bound),
             Self::RemoveWorkload(bound) => Self::AddWorkload(bound),
-            Self::RenameWorkload(old, new) => Self::RenameWorkload(new, old),
+            Self::ChangeWorkload(old, new) => Self::ChangeWorkload(new, old),
+            Self::AddNetwork(network) => Self::RemoveNetwork(network),
+            Self::RemoveNetwork(network) => Self::AddNetwork(network),
+            Self::AddPublished(port) => Self::RemovePublished(port),
+            Self::RemovePublished(port) => Self::AddPublished(port),
+            Self::ChangePublished(old, new) => Self::ChangePublished(new, old),
+            Self::KeepDoors(old, new) => Self::KeepDoors(new, old),
             Self::AddVip(vip, service) => Self::RemoveVip(vip, service),
             Self::RemoveVip(vip, service) => Self::AddVip(vip, service),
             Self::AddPort(vip, port, ways) => Self::RemovePort(vip, port, ways),
@@ -77,7 +99,9 @@ impl Edit {
     /// The virtual IP that it is about, if it is about one.
     pub(super) fn vip(&self) -> Option<Ipv4Addr> {
         match self {
-            Self::AddWorkload(_) | Self::RemoveWorkload(_) | Self::RenameWorkload(..) => None,
+            Self::AddWorkload(_) | Self::RemoveWorkload(_) | Self::ChangeWorkload(..) => None,
+            Self::AddNetwork(_) | Self::RemoveNetwork(_) | Self::KeepDoors(..) => None,
+            Self::AddPublished(_) | Self::RemovePublished(_) | Self::ChangePublished(..) => None,
             Self::TakeOver | Self::HandBack => None,
             Self::AddVip(vip, _) | Self::RemoveVip(vip, _) => Some(*vip),
             Self::AddPort(vip, ..) | Self::RemovePort(vip, ..) | Self::ChangePort(vip, ..) => Some(*vip),
@@ -88,15 +112,33 @@ impl Edit {
     /// What it takes in the kernel, appended to `changes`.
     pub(crate) fn elements(&self, changes: &mut Changes) {
         match self {
-            Self::AddWorkload(bound) => {
-                workload(bound).into_iter().for_each(|e| changes.push((Operation::Add, e)))
+            Self::AddWorkload(bound) => each(Operation::Add, workload(bound), changes),
+            Self::RemoveWorkload(bound) => each(Operation::Delete, workload(bound), changes),
+            Self::ChangeWorkload(old, new) => replace(workload(old), workload(new), changes),
+            Self::AddNetwork(network) => each(Operation::Add, networks::elements(network), changes),
+            Self::RemoveNetwork(network) => each(Operation::Delete, networks::elements(network), changes),
+            Self::AddPublished(port) => {
+                each(Operation::Add, published::elements(port), changes);
+                // Whether the kernel has forgotten it, nobody knows: what is there for certain can be deleted.
+                let closed = published::closed(published::port_of(port));
+                changes.push((Operation::Add, closed.clone()));
+                changes.push((Operation::Delete, closed));
             }
-            Self::RemoveWorkload(bound) => {
-                workload(bound).into_iter().for_each(|e| changes.push((Operation::Delete, e)));
+            Self::RemovePublished(port) => {
+                each(Operation::Delete, published::elements(port), changes);
+                // From now on, if it is closed already.
+                let closed = published::closed(published::port_of(port));
+                changes.push((Operation::Add, closed.clone()));
+                changes.push((Operation::Delete, closed.clone()));
+                changes.push((Operation::Add, closed));
             }
-            Self::RenameWorkload(old, new) => {
-                changes.push((Operation::Delete, workload(old)[0].clone()));
-                changes.push((Operation::Add, workload(new)[0].clone()));
+            Self::ChangePublished(old, new) => {
+                replace(published::elements(old), published::elements(new), changes);
+            }
+            Self::KeepDoors(old, new) => {
+                let elements =
+                    |doors: &Option<Arc<Doors>>| doors.as_deref().map(doors::elements).unwrap_or_default();
+                replace_doors(elements(old), elements(new), changes);
             }
             Self::AddVip(ip, service) => changes.push((Operation::Add, vip(*ip, service))),
             Self::RemoveVip(ip, service) => changes.push((Operation::Delete, vip(*ip, service))),
@@ -133,20 +175,49 @@ fn replace(old: Vec<Element>, new: Vec<Element>, changes: &mut Changes) {
     each(Operation::Add, new.into_iter().filter(|element| !stays.contains(element)), changes);
 }
 
+/// Only what differs; of ranges, which the kernel does not change one end at a time, the whole set.
+fn replace_doors(old: Vec<Element>, new: Vec<Element>, changes: &mut Changes) {
+    let is_of_ranges = |element: &Element| doors::is_of_ranges(element.set);
+    let (old_ranges, old): (Vec<_>, Vec<_>) = old.into_iter().partition(is_of_ranges);
+    let (new_ranges, new): (Vec<_>, Vec<_>) = new.into_iter().partition(is_of_ranges);
+    replace(old, new, changes);
+    let sets: BTreeSet<SetName> = old_ranges.iter().chain(&new_ranges).map(|element| element.set).collect();
+    for set in sets {
+        let of = |elements: &[Element]| elements.iter().filter(|e| e.set == set).cloned().collect::<Vec<_>>();
+        let (old, new) = (of(&old_ranges), of(&new_ranges));
+        if old != new {
+            each(Operation::Delete, old, changes);
+            each(Operation::Add, new, changes);
+        }
+    }
+}
+
 fn takeover() -> impl Iterator<Item = Element> {
-    TAKEOVER.into_iter().map(|protocol| element(SetName::Takeover, Value::only_protocol(protocol)))
+    TAKEOVER.into_iter().map(|protocol| element(SetName::Takeover, Value::only(&[protocol.number()])))
 }
 
 fn element(set: SetName, key: Value) -> Element {
-    Element { set, key, data: Value::EMPTY, goes_to: None, comment: String::new() }
+    Element::key(set, key)
 }
 
-fn workload(bound: &Bound) -> [Element; 2] {
+pub(super) fn workload(bound: &Bound) -> Vec<Element> {
     let ip = bound.workload.ip;
     let key = Value::EMPTY.interface(bound.bridge).ip(ip);
     let known = Element { comment: workload_comment(&bound.workload), ..element(SetName::Workloads, key) };
-    let key = Value::EMPTY.interface(bound.port).mac(bound.workload.mac).ip(ip);
-    [known, element(SetName::Bindings, key)]
+    let port = Value::EMPTY.interface(bound.port);
+    let hardware = port.mac(bound.workload.mac);
+    let mut elements =
+        vec![known, element(SetName::Bindings, hardware.ip(ip)), element(SetName::Hardware, hardware)];
+    if bound.workload.guarded {
+        elements.push(element(SetName::Leaving, key));
+    }
+    if bound.workload.guarded || bound.member {
+        elements.push(element(SetName::Guarded, port));
+    }
+    if bound.member {
+        elements.push(element(SetName::Members, port));
+    }
+    elements
 }
 
 fn vip(ip: Ipv4Addr, service: &ServiceKey) -> Element {

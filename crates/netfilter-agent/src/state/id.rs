@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use steppe_model::{Protocol, ResourceId, VirtualPort};
+use steppe_model::{Protocol, ResourceId, UserName, VirtualPort};
 
 /// What an id names, if it is one of ours.
 #[derive(Debug, PartialEq, Eq)]
@@ -15,12 +15,23 @@ pub(super) enum Named<'a> {
     ServicePort(Ipv4Addr, VirtualPort),
     /// That the kernel has taken over.
     Takeover,
+    /// A user's network.
+    Network(UserName),
+    /// A published port.
+    Published(Protocol, u16),
+    /// How the doors are kept.
+    Doors,
     /// Anything else can only be a workload.
     Workload(&'a str),
 }
 
 /// As `Takeover::id` writes it. No workload is called so: control puts the bridge's name behind an `@`.
 const TAKEOVER: &str = "takeover";
+/// As `Doors::id` writes it.
+const DOORS: &str = "doors";
+/// What `Network::id` and `PublishedPort::id` begin with. No workload's id has a blank.
+const NETWORK: &str = "network ";
+const PUBLISHED: &str = "published ";
 
 /// Reads `WORKLOAD > VIP:PORT/PROTOCOL`, `VIP:PORT/PROTOCOL`, `VIP` or `WORKLOAD`, as `Grant::id`, `ServicePort::id`,
 /// `VirtualIp::id` and `WorkloadId` write them.
@@ -28,6 +39,15 @@ pub(super) fn read(id: &ResourceId) -> Named<'_> {
     let text = id.as_str();
     if text == TAKEOVER {
         return Named::Takeover;
+    }
+    if text == DOORS {
+        return Named::Doors;
+    }
+    if let Some(user) = text.strip_prefix(NETWORK).and_then(|user| user.parse().ok()) {
+        return Named::Network(user);
+    }
+    if let Some((protocol, number)) = text.strip_prefix(PUBLISHED).and_then(port) {
+        return Named::Published(protocol, number);
     }
     if let Some((workload, rest)) = text.rsplit_once(" > ")
         && let Some((vip, port)) = address(rest)
@@ -44,13 +64,18 @@ pub(super) fn read(id: &ResourceId) -> Named<'_> {
 fn address(text: &str) -> Option<(Ipv4Addr, VirtualPort)> {
     let (vip, port) = text.split_once(':')?;
     let (number, protocol) = port.split_once('/')?;
-    let protocol = match protocol {
-        "tcp" => Protocol::Tcp,
-        "udp" => Protocol::Udp,
-        _ => return None,
-    };
+    let protocol = protocol_of(protocol)?;
     let number = if number == "*" { 0 } else { number.parse().ok().filter(|number| *number != 0)? };
     Some((vip.parse().ok()?, VirtualPort::new(protocol, number)))
+}
+
+fn port(text: &str) -> Option<(Protocol, u16)> {
+    let (number, protocol) = text.split_once('/')?;
+    Some((protocol_of(protocol)?, number.parse().ok()?))
+}
+
+fn protocol_of(text: &str) -> Option<Protocol> {
+    [Protocol::Tcp, Protocol::Udp].into_iter().find(|protocol| protocol.to_string() == text)
 }
 
 #[cfg(test)]
@@ -86,5 +111,9 @@ mod tests {
         assert_eq!(read(&id), Named::Workload("3f2a19c0@docker0"));
         let id = steppe_model::Takeover.id();
         assert_eq!(read(&id), Named::Takeover);
+        assert_eq!(read(&ResourceId::new("doors")), Named::Doors);
+        assert_eq!(read(&ResourceId::new("network alice")), Named::Network("alice".parse().unwrap()));
+        let id = ResourceId::new("published 24011/udp");
+        assert_eq!(read(&id), Named::Published(Protocol::Udp, 24_011));
     }
 }

@@ -1,14 +1,17 @@
 //! From a change to the edits that it takes.
 
-use std::{net::Ipv4Addr, sync::Arc};
+use std::{collections::BTreeSet, net::Ipv4Addr, sync::Arc};
 
 use ipnet::Ipv4Net;
 use steppe_api::sync::Change;
-use steppe_model::{Grant, Resource, ResourceId, ServicePort, VirtualIp, VirtualPort, Workload, WorkloadId};
+use steppe_model::{
+    Doors, Grant, Resource, ResourceId, ServicePort, VirtualIp, VirtualPort, Workload, WorkloadId,
+};
 
 use super::{
     Bound, Edit, State, Ways,
     adopt::{ID_BYTES, fits},
+    doors,
     id::{Named, read},
 };
 use crate::ruleset::IfName;
@@ -50,7 +53,12 @@ impl State {
             }
             Change::Upsert(Resource::Takeover(_)) if self.takeover => Ok(Vec::new()),
             Change::Upsert(Resource::Takeover(_)) => Ok(vec![Edit::TakeOver]),
-            Change::Upsert(_) => Err("this is for another agent, or for a later version of this one".into()),
+            Change::Upsert(Resource::Network(network)) => self.plan_network(network),
+            Change::Upsert(Resource::PublishedPort(published)) => self.plan_published(published),
+            Change::Upsert(Resource::Doors(doors)) => Ok(self.plan_doors(Some(doors))),
+            Change::Upsert(Resource::Asker(_) | Resource::Member(_)) => {
+                Err("who asks, and for whom, is the business of dns".into())
+            }
             Change::Remove(id) => Ok(self.plan_removal(id)),
         }
     }
@@ -72,14 +80,14 @@ impl State {
                 workload.bridge
             ));
         }
-        let bound = Arc::new(Bound { workload: workload.clone(), bridge, port });
+        let member = self.is_network(bridge);
+        let bound = Arc::new(Bound { workload: workload.clone(), bridge, port, member });
         let mut edits = Vec::new();
         // Addresses are unique on a host: the newer holder of one takes it over, and starts without the older one's grants.
-        if let Some(holder) = self.by_ip.get(&workload.ip)
-            && *holder != workload.id
-        {
-            self.plan_workload_removal(holder, &mut edits);
-        }
+        // A bridge port is one container's as well.
+        let holders = [self.by_ip.get(&workload.ip), self.by_port.get(&port)];
+        let holders: BTreeSet<_> = holders.into_iter().flatten().filter(|id| **id != workload.id).collect();
+        holders.into_iter().for_each(|holder| self.plan_workload_end(holder, &mut edits));
         if let Some(old) = self.workloads.get(&workload.id) {
             if old.bound == bound {
                 return Ok(edits);
@@ -87,7 +95,7 @@ impl State {
             let same_port =
                 old.bound.workload.port_ifindex == index && old.bound.workload.mac == workload.mac;
             if same_port && old.bound.workload.ip == workload.ip && old.bound.port == bound.port {
-                edits.push(Edit::RenameWorkload(old.bound.clone(), bound));
+                edits.push(Edit::ChangeWorkload(old.bound.clone(), bound));
                 return Ok(edits);
             }
             self.plan_workload_removal(&workload.id, &mut edits);
@@ -152,7 +160,10 @@ impl State {
             Named::VirtualIp(vip) => self.plan_vip_removal(vip, &mut edits),
             Named::Takeover if self.takeover => edits.push(Edit::HandBack),
             Named::Takeover => {}
-            Named::Workload(id) => self.plan_workload_removal(&WorkloadId::new(id), &mut edits),
+            Named::Network(user) => edits = self.plan_network_removal(&user),
+            Named::Published(protocol, port) => edits.extend(self.plan_published_removal((protocol, port))),
+            Named::Doors => edits = self.plan_doors(None),
+            Named::Workload(id) => self.plan_workload_end(&WorkloadId::new(id), &mut edits),
         }
         edits
     }
@@ -170,6 +181,21 @@ impl State {
         edits.push(Edit::RemoveVip(vip, entry.service.clone()));
     }
 
+    fn plan_doors(&self, new: Option<&Doors>) -> Vec<Edit> {
+        let new = new.map(doors::canonical);
+        if self.doors.as_deref() == new.as_ref() {
+            return Vec::new();
+        }
+        vec![Edit::KeepDoors(self.doors.clone(), new.map(Arc::new))]
+    }
+
+    /// A workload that is gone takes its published ports along, which are closed.
+    fn plan_workload_end(&self, id: &WorkloadId, edits: &mut Vec<Edit>) {
+        let ports = self.published_of.get(id).into_iter().flatten();
+        edits.extend(ports.filter_map(|port| self.plan_published_removal(*port)));
+        self.plan_workload_removal(id, edits);
+    }
+
     /// A workload goes with all its grants.
     fn plan_workload_removal(&self, id: &WorkloadId, edits: &mut Vec<Edit>) {
         let Some(entry) = self.workloads.get(id) else { return };
@@ -185,7 +211,7 @@ impl State {
         for (id, entry) in &self.workloads {
             let bound = &entry.bound;
             if ports.port(bound.workload.port_ifindex) != Some((bound.port, bound.bridge)) {
-                self.plan_workload_removal(id, &mut edits);
+                self.plan_workload_end(id, &mut edits);
             }
         }
         edits

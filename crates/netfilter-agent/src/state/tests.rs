@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use std::net::SocketAddrV4;
 use steppe_api::sync::Change;
 
-use steppe_model::{Endpoint, Protocol, ResourceId, Takeover};
+use steppe_model::{DoorMode, DoorName, Endpoint, Expose, Network, Protocol, ResourceId, Takeover};
 
 use super::*;
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
     ruleset::{Balancer, Element, SetName, Value},
 };
 
-/// Ports 1 to 4 are on `br0`; so is 5, and it will be gone.
+/// Ports 1 to 3 are on `br0`, 4 and 5 on `br1`; one of them will be gone.
 struct Ports {
     lost: Option<u32>,
 }
@@ -18,8 +18,13 @@ struct Ports {
 impl PortLookup for Ports {
     fn port(&self, ifindex: u32) -> Option<(IfName, IfName)> {
         let there = (1..=5).contains(&ifindex) && self.lost != Some(ifindex);
-        there.then(|| (IfName::new(&format!("veth{ifindex}")).unwrap(), IfName::new("br0").unwrap()))
+        let bridge = IfName::new(bridge_of(ifindex)).unwrap();
+        there.then(|| (IfName::new(&format!("veth{ifindex}")).unwrap(), bridge))
     }
+}
+
+fn bridge_of(ifindex: u32) -> &'static str {
+    if ifindex > 3 { "br1" } else { "br0" }
 }
 
 const ALL: Ports = Ports { lost: None };
@@ -33,11 +38,11 @@ fn workload(id: u8, ip: u8, port: u32, name: &str) -> Resource {
         id: WorkloadId::new(&format!("w{id}")),
         ip: Ipv4Addr::new(172, 30, 0, ip),
         mac: steppe_model::Mac([2, 66, 0, 0, 0, ip]),
-        bridge: "br0".into(),
+        bridge: bridge_of(port).into(),
         port_ifindex: port,
         name: name.into(),
         user: id.is_multiple_of(2).then(|| "-".parse().unwrap()),
-        guarded: false,
+        guarded: name.len() > 2,
     })
 }
 
@@ -77,6 +82,55 @@ fn grant(id: u8, vip: u8, port: u16) -> Resource {
     })
 }
 
+fn network(user: u8, bridge: u8, third: u8) -> Resource {
+    Resource::Network(Network {
+        user: format!("user{user}").parse().unwrap(),
+        bridge: format!("br{bridge}").into(),
+        subnet: format!("10.208.{third}.0/24").parse().unwrap(),
+        gateway: Ipv4Addr::new(10, 208, third, 1),
+    })
+}
+
+fn publish(port: u16, workload: Option<u8>, expose: Expose, name: &str) -> Resource {
+    Resource::PublishedPort(PublishedPort {
+        protocol: if port.is_multiple_of(2) { Protocol::Tcp } else { Protocol::Udp },
+        port,
+        workload: workload.map(|id| WorkloadId::new(&format!("w{id}"))),
+        expose,
+        name: name.into(),
+        user: workload.map(|_| "alice".parse().unwrap()),
+    })
+}
+
+fn expose() -> impl Strategy<Value = Expose> {
+    proptest::sample::select(vec![Expose::Proxies, Expose::Host, Expose::Cluster, Expose::Public])
+}
+
+/// In the form that the state keeps them in.
+fn doors() -> impl Strategy<Value = Resource> {
+    let mode = proptest::sample::select(DoorMode::ALL.to_vec());
+    let modes = proptest::collection::vec((proptest::sample::select(DoorName::ALL.to_vec()), mode), 0..7);
+    let block = prop_oneof![
+        (any::<[u8; 4]>(), 0..=32u8).prop_map(|(ip, prefix)| format!("{}/{prefix}", Ipv4Addr::from(ip))),
+        (0..4u8, 24..=26u8).prop_map(|(third, prefix)| format!("10.0.{third}.0/{prefix}")),
+        (any::<[u8; 16]>(), 0..=128u8)
+            .prop_map(|(ip, prefix)| format!("{}/{prefix}", std::net::Ipv6Addr::from(ip))),
+    ];
+    let peers = proptest::collection::vec(block, 0..6);
+    let uids = proptest::collection::vec(prop_oneof![0..3u32, any::<u32>()], 0..4);
+    let range = prop_oneof![Just((20_000, 32_000)), Just((1, u16::MAX)), Just((7, 7))];
+    (modes, peers, uids, range).prop_map(|(modes, peers, local_uids, (first, last))| {
+        let peers = peers.iter().map(|peer| peer.parse().unwrap()).collect();
+        let modes = modes.into_iter().collect();
+        Resource::Doors(super::doors::canonical(&Doors {
+            modes,
+            peers,
+            local_uids,
+            published_ports: first..=last,
+        }))
+    })
+}
+
 fn resource() -> impl Strategy<Value = Resource> {
     prop_oneof![
         (0..4u8, 1..5u8, 1..7u32, "[a-z ]{0,4}")
@@ -87,6 +141,10 @@ fn resource() -> impl Strategy<Value = Resource> {
         }),
         Just(Resource::Takeover(Takeover)),
         (0..4u8, 0..3u8, 0..3u16).prop_map(|(id, vip, port)| grant(id, vip, port)),
+        (0..3u8, 0..3u8, 0..3u8).prop_map(|(user, bridge, third)| network(user, bridge, third)),
+        (1..4u16, proptest::option::of(0..4u8), expose(), "[a-z ]{0,4}")
+            .prop_map(|(port, workload, expose, name)| publish(port, workload, expose, &name)),
+        doors(),
     ]
 }
 
@@ -107,30 +165,53 @@ fn changes() -> impl Strategy<Value = Vec<Change>> {
 
 /// The kernel's side: refuses what the kernel refuses.
 #[derive(Default)]
-struct Kernel(BTreeMap<(SetName, Value), Element>);
+struct Kernel(BTreeMap<(SetName, Value, bool), Element>);
 
 impl Kernel {
     fn perform(&mut self, edit: &Edit) {
         let mut elements = Vec::new();
         edit.elements(&mut elements);
         for (operation, element) in elements {
-            let at = (element.set, element.key);
+            let at = (element.set, element.key, element.end);
+            // What is closed may be closed again.
+            let may_be_there = element.set == SetName::Closed && operation == Operation::Add;
             let old = match operation {
                 Operation::Add => self.0.insert(at, element),
                 Operation::Delete => self.0.remove(&at),
             };
-            assert_eq!(old.is_some(), operation == Operation::Delete, "{edit:?}");
+            assert!(may_be_there || old.is_some() == (operation == Operation::Delete), "{edit:?}");
         }
     }
 
     fn adopt(&self) -> (State, bool) {
         let mut found = Found::default();
-        for ((set, key), element) in &self.0 {
+        for ((set, key, _), element) in &self.0 {
             let chain = element.goes_to.map(Balancer::name).unwrap_or_default();
             let (key, data) = (key.as_bytes(), element.data.as_bytes());
-            found.take(*set, RawElement { key, data, chain: &chain, comment: &element.comment, packets: 0 });
+            found.take(
+                *set,
+                RawElement {
+                    key,
+                    data,
+                    chain: &chain,
+                    comment: &element.comment,
+                    packets: 0,
+                    end: element.end,
+                },
+            );
         }
         found.into_state()
+    }
+}
+
+impl Kernel {
+    /// Elements without those that go by themselves.
+    fn count(&self) -> usize {
+        self.0.keys().filter(|(set, ..)| *set != SetName::Closed).count()
+    }
+
+    fn has(&self, set: SetName, key: Value) -> bool {
+        self.0.contains_key(&(set, key, false))
     }
 }
 
@@ -149,7 +230,7 @@ proptest! {
     fn the_kernel_holds_what_the_state_says(changes in changes()) {
         let (mut state, mut kernel) = (State::default(), Kernel::default());
         apply(&mut state, &mut kernel, &changes);
-        prop_assert_eq!(state.elements(), kernel.0.len());
+        prop_assert_eq!(state.elements(), kernel.count());
         let (adopted, whole) = kernel.adopt();
         prop_assert!(whole);
         prop_assert_eq!(&adopted, &state);
@@ -204,7 +285,9 @@ proptest! {
             kernel.perform(&edit);
         }
         prop_assert!(state.workloads().all(|bound| bound.workload.port_ifindex != lost));
-        prop_assert_eq!(state.elements(), kernel.0.len());
+        prop_assert_eq!(state.elements(), kernel.count());
+        let workload = |id| state.workloads().any(|bound| bound.workload.id == id);
+        prop_assert!(state.published().all(|port| port.workload.clone().is_none_or(workload)));
     }
 
     #[test]
@@ -256,4 +339,55 @@ fn a_virtual_ip_belongs_to_one_service() {
     assert!(reason.contains("not in force as that of `s2`"), "{reason}");
     apply(&mut state, &mut kernel, &[Change::Remove(virtual_ip(1).id())]);
     assert_eq!((state.elements(), kernel.0.len()), (0, 0), "its ports go with it");
+}
+
+#[test]
+fn a_published_port_is_closed_when_its_workload_goes_and_opened_when_it_is_published_again() {
+    let (mut state, mut kernel) = (State::default(), Kernel::default());
+    let published_to = |workload| Change::Upsert(publish(24_010, Some(workload), Expose::Proxies, "web"));
+    let key = published::key((Protocol::Tcp, 24_010));
+    let reason = state.plan(&published_to(1), &ALL, limits()).unwrap_err();
+    assert_eq!(reason, "workload: `w1` is not in force");
+    apply(&mut state, &mut kernel, &[Change::Upsert(workload(1, 2, 1, "a")), published_to(1)]);
+    // Its address moves to another port of the bridge: it is the same container.
+    apply(&mut state, &mut kernel, &[Change::Upsert(workload(1, 2, 2, "a"))]);
+    assert!(kernel.has(SetName::Published, key) && !kernel.has(SetName::Closed, key));
+    apply(&mut state, &mut kernel, &[Change::Upsert(workload(2, 2, 3, "b"))]);
+    assert!(!kernel.has(SetName::Published, key) && kernel.has(SetName::Closed, key));
+    apply(&mut state, &mut kernel, &[published_to(2)]);
+    assert!(kernel.has(SetName::Published, key) && !kernel.has(SetName::Closed, key));
+    for edit in state.plan_lost_ports(&Ports { lost: Some(3) }) {
+        state.perform(&edit);
+        kernel.perform(&edit);
+    }
+    assert!(!kernel.has(SetName::Published, key) && kernel.has(SetName::Closed, key));
+    assert_eq!(state.elements(), 0);
+}
+
+#[test]
+fn who_is_on_a_networks_bridge_is_a_member_whichever_comes_first() {
+    let (mut state, mut kernel) = (State::default(), Kernel::default());
+    let port = |name| Value::EMPTY.interface(IfName::new(name).unwrap());
+    apply(&mut state, &mut kernel, &[Change::Upsert(workload(1, 2, 1, "a"))]);
+    assert!(!kernel.has(SetName::Guarded, port("veth1")));
+    let more = [network(0, 0, 0), workload(2, 3, 2, "b"), workload(3, 4, 4, "c")].map(Change::Upsert);
+    apply(&mut state, &mut kernel, &more);
+    for (name, member) in [("veth1", true), ("veth2", true), ("veth4", false)] {
+        assert_eq!(kernel.has(SetName::Guarded, port(name)), member, "{name}");
+        assert_eq!(kernel.has(SetName::Members, port(name)), member, "{name}");
+    }
+    let refused = |new| state.plan(&Change::Upsert(new), &ALL, limits()).unwrap_err();
+    assert_eq!(refused(network(1, 0, 1)), "bridge: `br0` is that of `user0`");
+    assert!(refused(network(1, 1, 0)).contains("overlaps that of `user0`"));
+    apply(&mut state, &mut kernel, &[Change::Upsert(network(0, 1, 0))]);
+    assert!(kernel.has(SetName::Members, port("veth4")) && !kernel.has(SetName::Members, port("veth1")));
+    apply(&mut state, &mut kernel, &[Change::Remove(network(0, 1, 0).id())]);
+    assert!(!kernel.has(SetName::Guarded, port("veth4")));
+}
+
+#[test]
+fn neighbouring_blocks_of_peers_are_one_range() {
+    let ends = |blocks| super::doors::range_elements(SetName::PeerPorts, blocks).len();
+    assert_eq!(ends(vec![(1, 2), (3, 4), (6, 6)]), 4);
+    assert_eq!(ends(vec![(20_000, 65_535)]), 1, "there is nothing behind the last");
 }

@@ -90,7 +90,7 @@ impl Ways {
             ),
             None => (key, [SetName::ListenersAny, SetName::ServicesAny, SetName::EndpointsAny]),
         };
-        let element = |set, key, data| Element { set, key, data, goes_to: None, comment: String::new() };
+        let element = |set, key, data| Element { data, ..Element::key(set, key) };
         let slots = self.slots();
         let listener = self.listener.map(|listener| element(listeners, key, Value::EMPTY.socket(listener)));
         // At most `ENDPOINTS`.

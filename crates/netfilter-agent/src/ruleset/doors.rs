@@ -1,0 +1,268 @@
+//! The doors `published`, `leaving` and `networks`, in the inet table.
+//!
+//! Each begins with its set `NAME_door`, which is empty while the door is off, and ends by counting and with its set
+//! `NAME_shut`, which has elements while it is enforced. Only new connections are looked at: what a container dialled itself
+//! from a port that happens to be published goes on, and a change of a door's mode cuts nothing.
+
+use super::{
+    Chain, ChainKind, Hook, Rule, SetName, Verdict,
+    chains::{REJECT, hook, inet, priority},
+    phrases::{
+        Part, accept, by_loopback, by_root, count, drop_it, from_where_it_lives, goto, is_in, is_known,
+        is_new, is_not_in, is_translated, jump, not_to_this_host, phrase, sentence, to_bridge, to_this_host,
+        unsaid, verdict,
+    },
+    steps::{ipv4, ipv6},
+};
+
+/// What each door refused, or would have refused: the names of counters.
+pub(crate) mod counter {
+    pub(crate) const NETWORKS: &str = "networks";
+    pub(crate) const PUBLISHED: &str = "published";
+    pub(crate) const LEAVING: &str = "leaving";
+}
+
+pub(super) const CROSSING: &str = "crossing";
+pub(super) const UNTRANSLATED: &str = "untranslated";
+const CROSSED: &str = "crossed";
+const CROSSED_LOCALLY: &str = "crossed_locally";
+const FROM_NETWORK: &str = "from_network";
+const REFUSE_PUBLISHED: &str = "refuse_published";
+const DIALLED: &str = "dialled";
+const DIALLED_CLOSED: &str = "dialled_closed";
+const DIALLED_LOCALLY: &str = "dialled_locally";
+const PUBLISHED_IN: &str = "published_in";
+const PUBLISHED_OUT: &str = "published_out";
+const REFUSE_LEAVING: &str = "refuse_leaving";
+const LEAVING_IN: &str = "leaving_in";
+const LEAVING_OUT: &str = "leaving_out";
+const KNOCKING: &str = "knocking";
+const LOCAL: &str = "local";
+
+const PORT: &[Part] = &[Part::Transport, Part::DestinationPort];
+const SENDER: &[Part] = &[Part::InputName, Part::SourceIp];
+
+/// Those chains that others go to first.
+pub(super) fn chains() -> Vec<Chain> {
+    [networks(), published(), leaving(), entries()].concat()
+}
+
+fn chain(name: &'static str, rules: Vec<Rule>) -> Chain {
+    inet(name, None, rules)
+}
+
+/// `KEY @NAME_door`
+fn open_or_shut(part: Part, door: SetName) -> super::phrases::Phrase {
+    is_in(&[part], door)
+}
+
+fn networks() -> Vec<Chain> {
+    let crossed = |name, end| {
+        chain(
+            name,
+            vec![
+                sentence([count(counter::NETWORKS)]),
+                sentence([is_in(&[Part::Network], SetName::NetworksShut), end]),
+            ],
+        )
+    };
+    let network = |part| is_in(&[part], SetName::Networks);
+    vec![
+        crossed(CROSSED, drop_it()),
+        crossed(CROSSED_LOCALLY, goto(REJECT)),
+        // What is forwarded.
+        chain(
+            CROSSING,
+            vec![
+                sentence([is_known(), accept()]),
+                // By a grant, on the kernel path, or to a published port, which is another door's business.
+                sentence([is_translated(), accept()]),
+                // From one port of a bridge to another, with br_netfilter.
+                sentence([is_in(&[Part::InputName, Part::OutputName], SetName::Siblings), accept()]),
+                sentence([network(Part::OutputName), goto(CROSSED)]),
+                // To the rest of the world it may.
+                sentence([to_bridge(), network(Part::InputName), goto(CROSSED)]),
+            ],
+        ),
+        // Who is no known workload is not heard behind a network's ports, not even by this host.
+        chain(
+            FROM_NETWORK,
+            vec![
+                sentence([
+                    unsaid(ipv4()),
+                    is_not_in(SENDER, SetName::Workloads),
+                    network(Part::InputName),
+                    goto(CROSSED),
+                ]),
+                sentence([phrase("meta nfproto ipv6", ipv6()), network(Part::InputName), goto(CROSSED)]),
+            ],
+        ),
+    ]
+}
+
+fn published() -> Vec<Chain> {
+    vec![
+        chain(
+            REFUSE_PUBLISHED,
+            vec![
+                sentence([count(counter::PUBLISHED)]),
+                // For the element's counter alone.
+                sentence([is_in(PORT, SetName::Tried)]),
+                sentence([is_in(&[Part::Transport], SetName::PublishedShut), goto(REJECT)]),
+            ],
+        ),
+        chain(
+            DIALLED,
+            vec![
+                // Another host's port of the same number.
+                sentence([not_to_this_host(), verdict(Verdict::Return)]),
+                sentence([is_in(PORT, SetName::Public), accept()]),
+                sentence([
+                    unsaid(ipv4()),
+                    is_in(SENDER, SetName::Workloads),
+                    is_in(PORT, SetName::Exposed),
+                    accept(),
+                ]),
+                // A container can give its packets a peer's address, but not the way that they come by.
+                sentence([
+                    unsaid(ipv4()),
+                    is_in(&[Part::SourceIp], SetName::Peers),
+                    from_where_it_lives(),
+                    accept(),
+                ]),
+                sentence([
+                    unsaid(ipv6()),
+                    is_in(&[Part::SourceIp6], SetName::Peers6),
+                    from_where_it_lives(),
+                    accept(),
+                ]),
+                sentence([goto(REFUSE_PUBLISHED)]),
+            ],
+        ),
+        // Of a container that is gone: whoever has it now is not whom others still dial.
+        chain(
+            DIALLED_CLOSED,
+            vec![
+                sentence([not_to_this_host(), verdict(Verdict::Return)]),
+                sentence([goto(REFUSE_PUBLISHED)]),
+            ],
+        ),
+        chain(
+            PUBLISHED_IN,
+            vec![
+                // Local processes were looked at when they sent it.
+                sentence([by_loopback(), accept()]),
+                sentence([is_in(PORT, SetName::Published), goto(DIALLED)]),
+                sentence([is_in(PORT, SetName::Closed), goto(DIALLED_CLOSED)]),
+            ],
+        ),
+        chain(
+            DIALLED_LOCALLY,
+            vec![
+                sentence([not_to_this_host(), verdict(Verdict::Return)]),
+                sentence([is_in(PORT, SetName::Exposed), accept()]),
+                sentence([goto(REFUSE_PUBLISHED)]),
+            ],
+        ),
+        chain(PUBLISHED_OUT, vec![sentence([is_in(PORT, SetName::Published), goto(DIALLED_LOCALLY)])]),
+        // Allowed in from outside, but not translated by Docker: a local process would answer for the container. By IPv6 it may
+        // be docker-proxy, so there whom the door lets in passes.
+        chain(
+            UNTRANSLATED,
+            vec![
+                sentence([by_loopback(), accept()]),
+                sentence([is_translated(), accept()]),
+                // From the container's own bridge Docker translates nothing.
+                sentence([unsaid(ipv4()), is_in(SENDER, SetName::Workloads), accept()]),
+                sentence([unsaid(ipv4()), is_in(&[Part::SourceIp], SetName::Peers), goto(REFUSE_PUBLISHED)]),
+                sentence([
+                    phrase("meta nfproto ipv4", ipv4()),
+                    is_in(PORT, SetName::Public),
+                    goto(REFUSE_PUBLISHED),
+                ]),
+            ],
+        ),
+    ]
+}
+
+fn leaving() -> Vec<Chain> {
+    let to_peer = || [unsaid(ipv4()), is_in(&[Part::DestinationIp], SetName::Peers)];
+    let here = || sentence([to_this_host(), verdict(Verdict::Return)]);
+    let [family, peer] = to_peer();
+    let [local_family, local_peer] = to_peer();
+    vec![
+        chain(
+            REFUSE_LEAVING,
+            vec![
+                sentence([count(counter::LEAVING)]),
+                sentence([is_in(&[Part::Transport], SetName::LeavingShut), goto(REJECT)]),
+            ],
+        ),
+        chain(
+            LEAVING_IN,
+            vec![here(), sentence([family, peer, is_in(SENDER, SetName::Leaving), goto(REFUSE_LEAVING)])],
+        ),
+        chain(
+            LEAVING_OUT,
+            vec![
+                here(),
+                sentence([local_family, local_peer, goto(REFUSE_LEAVING)]),
+                sentence([
+                    unsaid(ipv6()),
+                    is_in(&[Part::DestinationIp6], SetName::Peers6),
+                    goto(REFUSE_LEAVING),
+                ]),
+            ],
+        ),
+    ]
+}
+
+/// Where packets come in. Before any destination translation: the address is the one that was dialled, and what Steppe will
+/// translate is for a virtual IP still.
+fn entries() -> Vec<Chain> {
+    let published = |to| sentence([open_or_shut(Part::Transport, SetName::PublishedDoor), jump(to)]);
+    let leaving = |to| {
+        sentence([
+            open_or_shut(Part::Transport, SetName::LeavingDoor),
+            is_in(&[Part::DestinationPort], SetName::PeerPorts),
+            jump(to),
+        ])
+    };
+    let networks = || open_or_shut(Part::Network, SetName::NetworksDoor);
+    let base = |name, at, to| {
+        inet(name, hook(ChainKind::Filter, at, priority::DOORS), vec![sentence([is_new(), goto(to)])])
+    };
+    vec![
+        chain(
+            KNOCKING,
+            vec![sentence([networks(), jump(FROM_NETWORK)]), published(PUBLISHED_IN), leaving(LEAVING_IN)],
+        ),
+        base("doors", Hook::Prerouting, KNOCKING),
+        chain(
+            LOCAL,
+            vec![
+                sentence([by_root(), accept()]),
+                sentence([is_in(&[Part::Uid], SetName::LocalUids), accept()]),
+                published(PUBLISHED_OUT),
+                leaving(LEAVING_OUT),
+                sentence([networks(), is_in(&[Part::OutputName], SetName::Networks), goto(CROSSED_LOCALLY)]),
+            ],
+        ),
+        base("local_doors", Hook::Output, LOCAL),
+    ]
+}
+
+/// In `forward`: `meta nfproto @networks_door goto crossing`
+pub(super) fn what_is_forwarded() -> Rule {
+    sentence([open_or_shut(Part::Network, SetName::NetworksDoor), goto(CROSSING)])
+}
+
+/// In `input`: `ct state new meta l4proto @published_door meta l4proto . th dport @published goto untranslated`
+pub(super) fn what_arrives() -> Rule {
+    sentence([
+        is_new(),
+        open_or_shut(Part::Transport, SetName::PublishedDoor),
+        is_in(PORT, SetName::Published),
+        goto(UNTRANSLATED),
+    ])
+}
