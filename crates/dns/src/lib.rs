@@ -15,6 +15,7 @@ mod counters;
 mod desk;
 mod error;
 mod forward;
+pub mod fuzz;
 mod grpc;
 mod limits;
 mod serve;

@@ -14,6 +14,7 @@ mod writer;
 pub(crate) use answer::{Answer, UnusableAnswer};
 pub use name::WireName;
 pub(crate) use name::{labels, push_labels};
+pub(crate) use request::end_of_records;
 pub use request::{Edns, Parsed, Request, parse};
 pub(crate) use text::{rcode_name, records, type_from_name, type_name};
 pub(crate) use writer::{Owner, Section, Writer, refusal};

@@ -81,14 +81,6 @@ struct Server {
     stop: Arc<Stop>,
 }
 
-/// What came of a round.
-enum Round {
-    /// The queue is empty.
-    Empty,
-    /// There may be more.
-    More,
-}
-
 impl Server {
     /// Serves until it is told to stop and nothing comes any more, or until the socket breaks.
     fn run(self) -> Errno {
@@ -98,11 +90,13 @@ impl Server {
         loop {
             let quiet = Duration::from_millis(self.stop.quiet.load(Ordering::Acquire));
             match self.round(&mut packet, &mut buffer) {
-                Ok(Round::More) => {
+                Ok(0) => {}
+                Ok(taken) => {
                     quiet_since = None;
-                    continue;
+                    if taken == ROUND {
+                        continue;
+                    }
                 }
-                Ok(Round::Empty) => {}
                 Err(errno) => return errno,
             }
             let mut patience = None;
@@ -124,11 +118,12 @@ impl Server {
         }
     }
 
-    fn round(&self, packet: &mut [u8], buffer: &mut Vec<u8>) -> Result<Round, Errno> {
-        for _ in 0..ROUND {
+    /// Takes what is queued, up to so many, and says how many those were.
+    fn round(&self, packet: &mut [u8], buffer: &mut Vec<u8>) -> Result<usize, Errno> {
+        for taken in 0..ROUND {
             let (length, from) = match recvfrom(&*self.socket, &mut *packet, RecvFlags::DONTWAIT) {
                 Ok((length, _, from)) => (length, from.and_then(|from| SocketAddr::try_from(from).ok())),
-                Err(Errno::AGAIN) => return Ok(Round::Empty),
+                Err(Errno::AGAIN) => return Ok(taken),
                 Err(errno) if is_passing(errno) => continue,
                 Err(errno) => return Err(errno),
             };
@@ -143,7 +138,7 @@ impl Server {
                 }
             }
         }
-        Ok(Round::More)
+        Ok(ROUND)
     }
 }
 

@@ -156,6 +156,19 @@ impl Record {
     }
 }
 
+/// Where the last record of a message ends, if it is whole.
+pub(crate) fn end_of_records(message: &[u8]) -> Option<usize> {
+    let mut at = HEAD;
+    for _ in 0..u16_at(message, 4)? {
+        at = skip_name(message, at)? + 4;
+    }
+    let records = [6, 8, 10].map(|section| u16_at(message, section).map(u32::from));
+    for _ in 0..records.into_iter().sum::<Option<u32>>()? {
+        at = Record::at(message, at)?.end;
+    }
+    Some(at)
+}
+
 /// Where a name ends. A pointer ends it and is not followed.
 pub(super) fn skip_name(packet: &[u8], start: usize) -> Option<usize> {
     let mut at = start;

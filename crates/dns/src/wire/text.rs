@@ -118,11 +118,14 @@ fn strings(mut bytes: &[u8]) -> Option<String> {
     Some(texts.join(" "))
 }
 
+/// Pointers that a name is followed through: it has no more labels than that (RFC 1035 §2.3.4).
+const POINTERS: usize = 127;
+
 /// The name at `at`, wherever it points. Each pointer must lead to before the piece that it ends, so that this ends too.
 fn name_at(message: &[u8], mut at: usize) -> Option<WireName> {
     let mut bytes = Vec::new();
     let mut before = at + 1;
-    loop {
+    for _ in 0..=POINTERS {
         let piece = at;
         if piece >= before {
             return None;
@@ -147,6 +150,7 @@ fn name_at(message: &[u8], mut at: usize) -> Option<WireName> {
         before = piece;
         at = usize::from(u16_at(message, at)? & 0x3fff);
     }
+    None
 }
 
 #[cfg(test)]

@@ -55,7 +55,7 @@ async fn what_is_for_another_agent_is_rejected_alone_and_all_is_kept_when_contro
     let dns = Dns::start(&net, &dir, &[]);
     let mut control = dns.control().await;
     let web = asker(API, "", &[("web", "247.0.0.1")]);
-    control.snapshot(&[web.clone()]).await;
+    control.snapshot(std::slice::from_ref(&web)).await;
     let vip = steppe_model::Resource::Takeover(steppe_model::Takeover);
     let rejections = control.upsert(&[vip, asker(WORKER, "", &[("web", "247.0.0.1")])]).await;
     assert!(rejections[0].1.contains("another agent"), "{rejections:?}");

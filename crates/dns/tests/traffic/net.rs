@@ -6,6 +6,7 @@ use std::{
     net::{Ipv4Addr, UdpSocket},
     os::fd::AsFd as _,
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::Duration,
 };
@@ -83,5 +84,14 @@ impl Drop for Namespace {
         drop(self.holder.stdin.take());
         // It reads the end of its input and exits.
         let _ = self.holder.wait();
+    }
+}
+
+/// Tells a flood to stop, also when the test fails.
+pub(crate) struct Stopping<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for Stopping<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
