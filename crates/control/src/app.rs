@@ -91,7 +91,11 @@ fn new_core(config: &Config) -> Core {
     let sources = SourcesBoard::new(on.into_iter().flatten());
     let now = Instant::now();
     let push = Push::new(flags.takeover == Switch::On, now);
-    let options = Options { guard_all: flags.doors.guard == Guard::All, user_cidr: flags.user_cidr };
+    let options = Options {
+        guard_all: flags.doors.guard == Guard::All,
+        user_cidr: flags.user_cidr,
+        user_from: flags.user_from,
+    };
     Core::new(Planner::new(config.node.clone(), allocator, options), push, sources, now)
 }
 

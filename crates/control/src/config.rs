@@ -10,6 +10,7 @@ use thiserror::Error;
 
 use crate::{
     doors::DoorFlags,
+    plan::UserFrom,
     sources::{ConsulConfig, DockerConfig, NomadConfig, SourceError},
 };
 
@@ -52,6 +53,17 @@ pub struct Flags {
     /// Ports that the proxy listens on: outside Nomad's dynamic ports and the kernel's ephemeral ones
     #[arg(long, default_value = "10000-19999", value_parser = parse_ports, value_name = "FIRST-LAST")]
     pub listener_ports: RangeInclusive<u16>,
+
+    /// What says which user a workload of Nomad's belongs to: its namespace, or, where the authors of jobs are trusted, `steppe_user`
+    /// in its job's meta or the label `steppe.user` of its containers; what does not say so goes by its namespace
+    #[arg(
+        long,
+        value_enum,
+        default_value = "namespace",
+        value_name = "namespace|meta|label",
+        hide_possible_values = true
+    )]
+    pub user_from: UserFrom,
 
     /// Whether Docker is a source
     #[arg(long, value_enum, default_value = "on", value_name = "ON|OFF", hide_possible_values = true)]

@@ -30,7 +30,10 @@ pub use workload::{Asked, Workload, alloc_of, group_of, task_of};
 
 use std::sync::Arc;
 
+use clap::ValueEnum;
 use ipnet::Ipv4Net;
+
+use crate::observe::Alloc;
 
 /// What an operator chose.
 #[derive(Debug, Clone)]
@@ -39,6 +42,32 @@ pub struct Options {
     pub guard_all: bool,
     /// Where the addresses of users' networks are from.
     pub user_cidr: Ipv4Net,
+    /// What says which user a workload of Nomad's belongs to.
+    pub user_from: UserFrom,
+}
+
+/// What says which user a workload of Nomad's belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum UserFrom {
+    /// Its namespace: who may run jobs in it is the business of Nomad's ACLs.
+    Namespace,
+    /// `steppe_user` in its job's meta, else its namespace: the authors of jobs are trusted.
+    Meta,
+    /// The label `steppe.user` of its containers, else its namespace: the same.
+    Label,
+}
+
+impl UserFrom {
+    /// The user of an allocation as written, and where.
+    #[must_use]
+    pub fn of(self, alloc: &Alloc) -> (&Arc<str>, &'static str) {
+        let named = match self {
+            Self::Namespace => None,
+            Self::Meta => alloc.user_in_meta.as_ref().map(|user| (user, "meta of its job")),
+            Self::Label => alloc.user_in_labels.as_ref().map(|user| (user, "label of its containers")),
+        };
+        named.unwrap_or((&alloc.namespace, "namespace of its allocation"))
+    }
 }
 
 /// A piece of input that was left out.

@@ -6,7 +6,7 @@ use steppe_model::{Listener, ListenerKey, Mac, Protocol, ServicePort, VirtualIp,
 use super::*;
 use crate::{
     observe::{Attachment, Container, Health, Instance},
-    plan::{Allocator, BridgePort, Options},
+    plan::{Allocator, BridgePort, Options, UserFrom},
 };
 
 const LISTENER_IP: [u8; 4] = [169, 254, 77, 54];
@@ -21,7 +21,11 @@ impl Bench {
     fn new(sources: impl IntoIterator<Item = SourceName>) -> Self {
         let allocator = Allocator::new("247.0.0.0/8".parse().unwrap(), LISTENER_IP.into(), 10_000..=19_999);
         let now = Instant::now();
-        let options = Options { guard_all: false, user_cidr: "10.208.0.0/12".parse().unwrap() };
+        let options = Options {
+            guard_all: false,
+            user_cidr: "10.208.0.0/12".parse().unwrap(),
+            user_from: UserFrom::Namespace,
+        };
         let planner = Planner::new("n1".into(), allocator, options);
         let core = Core::new(planner, Push::new(true, now), SourcesBoard::new(sources), now);
         Self { core, now, sent: BTreeMap::new() }

@@ -12,6 +12,10 @@ pub struct Alloc {
     pub id: Arc<str>,
     /// Its namespace, as Nomad has it: jobs can't change it.
     pub namespace: Arc<str>,
+    /// The user that its job's meta names, for those who trust authors of jobs.
+    pub user_in_meta: Option<Arc<str>>,
+    /// The same of the labels of its containers.
+    pub user_in_labels: Option<Arc<str>>,
     /// The id of its job.
     pub job: Arc<str>,
     /// Its group.

@@ -87,6 +87,11 @@ impl Allocs {
         self.own.as_ref()?.get(id)
     }
 
+    /// The namespaces of this node's.
+    pub fn namespaces(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.own.iter().flatten().map(|(_, alloc)| &alloc.namespace)
+    }
+
     /// Whether Nomad has listed this node's.
     #[must_use]
     pub fn are_listed(&self) -> bool {

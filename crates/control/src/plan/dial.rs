@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{allocs::Whereabouts, locate::Local};
-use crate::observe::{Alloc, AllocNetwork, Instance, Life};
+use crate::observe::{Alloc, AllocNetwork, AllocPort, Instance, Life};
 
 /// A registration without an address.
 pub const NO_IPV4: &str = "its registered address is no IPv4 address: register one, such as 10.0.0.5";
@@ -17,7 +17,7 @@ const OWN_ADDRESS: &str = "it is registered with an address that only its own no
 const STRANGER: &str =
     "it is registered with a container's address, which means somebody else on this host: publish its port";
 const NOT_HERE: &str = "no container of this host has its address";
-const HOSTS_OWN: &str = "its job names an address that only the host itself can dial, and has no such port: register one of the allocation's ports";
+const NOT_ITS_OWN: &str = "its job names an address and port that are not its allocation's: register one of the allocation's ports, by its label";
 /// A namespace of Nomad that is no user.
 pub const NO_USER: &str =
     "its namespace has a name that no user can have: 1 to 63 letters, digits, `-` or `_`";
@@ -76,9 +76,10 @@ pub fn locate(instance: &Instance, local: &Local<'_>) -> Found {
             Found::nowhere(STOPPING)
         }
         Whereabouts::Here(alloc) => match here(address, instance, local) {
-            Found { address: Ok(dialled), workload: None, .. } if is_hosts_own(dialled, alloc) => {
-                Found::nowhere(HOSTS_OWN)
-            }
+            Found { address: Ok(_), workload: None, .. } => match own_port(address, instance, alloc) {
+                Some(_) => Found::at(address),
+                None => Found::nowhere(NOT_ITS_OWN),
+            },
             found => found,
         },
         Whereabouts::Elsewhere(alloc) => on_its_node(address, instance, alloc, local),
@@ -101,12 +102,13 @@ fn here(address: SocketAddrV4, instance: &Instance, local: &Local<'_>) -> Found 
     }
 }
 
-/// The proxy connects from the host's own network, and the author of a job chooses what it registers: that must not lead to what
-/// the host serves to itself alone.
-fn is_hosts_own(address: SocketAddrV4, alloc: &Alloc) -> bool {
-    let ip = *address.ip();
-    let is_given = alloc.ports.iter().any(|port| (port.host_ip, port.host_port) == (ip, address.port()));
-    (ip.is_loopback() || ip.is_unspecified() || ip.is_link_local()) && !is_given
+/// The port of its allocation on the node that an instance is registered with. The author of a job chooses what it registers,
+/// and the proxy, which connects from the host's own network, is let in where others are not: it must not be led to what the host
+/// serves to itself alone, to another user's published port, or to a router.
+fn own_port<'a>(address: SocketAddrV4, instance: &Instance, alloc: &'a Alloc) -> Option<&'a AllocPort> {
+    let is_nodes = instance.address.is_empty() || instance.node_address.parse() == Ok(*address.ip());
+    let mut given = alloc.ports.iter().filter(|port| port.host_port == address.port());
+    given.find(|port| port.host_ip == *address.ip() || is_nodes)
 }
 
 fn elsewhere(address: SocketAddrV4, local: &Local<'_>) -> Found {
@@ -121,25 +123,21 @@ fn elsewhere(address: SocketAddrV4, local: &Local<'_>) -> Found {
 /// Where an instance on another node is dialled whose allocation is known: at its node, by the port that it was given there. With a
 /// network of its own it may be registered with its container's address, which somebody else may have here.
 fn on_its_node(address: SocketAddrV4, instance: &Instance, alloc: &Alloc, local: &Local<'_>) -> Found {
+    if let Some(port) = own_port(address, instance, alloc) {
+        return Found { container_port: Some(port.to), ..elsewhere(address, local) };
+    }
     let node = instance.node_address.parse::<Ipv4Addr>().ok();
     let is_nodes = instance.address.is_empty()
         || node == Some(*address.ip())
         || alloc.ports.iter().any(|port| port.host_ip == *address.ip());
-    if is_nodes {
-        let port = alloc.ports.iter().find(|port| port.host_port == address.port());
-        return Found { container_port: port.map(|port| port.to), ..elsewhere(address, local) };
-    }
-    let Some(port) = alloc.ports.iter().find(|port| port.to == address.port()) else {
-        return match alloc.network {
-            AllocNetwork::Bridge { .. } => Found::nowhere(STRANGER),
-            AllocNetwork::Task | AllocNetwork::Host | AllocNetwork::Other(_) => elsewhere(address, local),
-        };
-    };
-    let ip = if port.host_ip.is_unspecified() { node } else { Some(port.host_ip) };
-    match ip {
-        Some(ip) => {
-            Found { container_port: Some(port.to), ..elsewhere(SocketAddrV4::new(ip, port.host_port), local) }
-        }
-        None => Found::nowhere(STRANGER),
+    let inside = alloc.ports.iter().find(|port| port.to == address.port()).filter(|_| !is_nodes);
+    let dialled = inside.and_then(|port| {
+        let ip = if port.host_ip.is_unspecified() { node? } else { port.host_ip };
+        Some((port, SocketAddrV4::new(ip, port.host_port)))
+    });
+    match dialled {
+        Some((port, address)) => Found { container_port: Some(port.to), ..elsewhere(address, local) },
+        None if matches!(alloc.network, AllocNetwork::Bridge { .. }) => Found::nowhere(STRANGER),
+        None => Found::nowhere(NOT_ITS_OWN),
     }
 }

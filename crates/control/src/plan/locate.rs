@@ -10,6 +10,7 @@ use ipnet::Ipv4Net;
 use steppe_model::{Mac, Protocol};
 
 use super::{
+    UserFrom,
     allocs::Allocs,
     networks::Networks,
     provider::subnet,
@@ -116,6 +117,8 @@ pub struct Local<'a> {
     pub allocs: &'a Allocs,
     /// The networks of users.
     pub networks: &'a Networks,
+    /// What says which user an allocation belongs to.
+    pub user_from: UserFrom,
 }
 
 impl<'a> Local<'a> {

@@ -22,9 +22,9 @@ use std::{
 use steppe_model::{ListenerKey, Mac, Resource, ResourceId, ServiceKey, ServiceName, UserName, VirtualPort};
 
 use super::{
-    Allocator, BridgePort, Ignored, NoPort, Options, Provider, Workload, allocs::Allocs, claims::Claims,
-    locate::Index, names::NamesByAddress, networks::Networks, ports::Ports, registered::Registered,
-    service::Routing, tenants::Tenants, workload::connect_to_tags,
+    Allocator, BridgePort, Ignored, NoPort, Options, Provider, UserFrom, Workload, allocs::Allocs,
+    claims::Claims, locate::Index, names::NamesByAddress, networks::Networks, ports::Ports,
+    registered::Registered, service::Routing, tenants::Tenants, workload::connect_to_tags,
 };
 use crate::{
     agent::AgentName,
@@ -270,9 +270,14 @@ impl Planner {
         self.consumers.keys()
     }
 
-    /// The same, with the users whose service may be meant: who vouches for users need look for theirs alone.
+    /// The same, with the users whose service may be meant: who vouches for users need look for theirs alone. Where a user's
+    /// jobs may be in any namespace, those stand in their place.
     #[must_use]
     pub fn wanted_by_user(&self) -> BTreeMap<ServiceName, BTreeSet<UserName>> {
+        if self.options.user_from != UserFrom::Namespace {
+            let namespaces = self.namespaces();
+            return self.wanted().map(|name| (name.clone(), namespaces.clone())).collect();
+        }
         let mut wanted: BTreeMap<_, _> = self.wanted().map(|name| (name.clone(), BTreeSet::new())).collect();
         for (name, user) in self.asked_of.keys() {
             wanted.entry(name.clone()).or_default().insert(user.clone());

@@ -112,14 +112,14 @@ impl Provider {
             Whereabouts::Here(alloc) | Whereabouts::Elsewhere(alloc) => Some(alloc),
             _ => None,
         };
-        let namespace = alloc.map(|alloc| &alloc.namespace).or(instance.namespace.as_ref());
-        let (owner, address) = match namespace.map(|namespace| (namespace, namespace.parse::<UserName>())) {
+        let user = alloc.map(|alloc| local.user_from.of(alloc).0).or(instance.namespace.as_ref());
+        let (owner, address) = match user.map(|user| (user, user.parse::<UserName>())) {
             None => (None, found.address),
             Some((_, Ok(user))) => (Some(user), found.address),
             // As nobody's it would be open to everybody.
-            Some((namespace, Err(error))) => {
+            Some((user, Err(error))) => {
                 let origin = format!("{catalogue} service {}", instance.id);
-                ignored.push(Ignored::new(&origin, namespace, error.to_string()));
+                ignored.push(Ignored::new(&origin, user, error.to_string()));
                 (None, Err(NO_USER))
             }
         };

@@ -4,7 +4,7 @@ use std::{borrow::Cow, collections::BTreeSet, sync::Arc};
 
 use steppe_model::{GrantSpec, Malformed, ServiceName, UserName, VirtualPort, parse_connect_to};
 
-use super::{Ignored, settings::unknown_label};
+use super::{Ignored, UserFrom, settings::unknown_label};
 use crate::{
     observe::{Alloc, AllocNetwork, Container, Instance},
     tag::connect_to,
@@ -97,16 +97,20 @@ impl Workload {
     /// Understands a container. `registrations` are the catalogue's entries that are its own; `alloc` is the allocation that
     /// it belongs to, if Nomad knows it.
     #[must_use]
-    pub fn understand(container: Container, registrations: &[Instance], alloc: Option<&Alloc>) -> Self {
+    pub fn understand(
+        container: Container,
+        registrations: &[Instance],
+        alloc: Option<&Alloc>,
+        user_from: UserFrom,
+    ) -> Self {
         let origin: Arc<str> = format!("label of container {}", container.name).into();
         let mut workload = Self::bare(container);
         workload.read_labels(&origin);
         if let Some(alloc) = alloc {
-            match alloc.namespace.parse() {
+            let (user, origin) = user_from.of(alloc);
+            match user.parse() {
                 Ok(user) => workload.user = Some(user),
-                Err(error) => {
-                    workload.ignore("namespace of its allocation", alloc.namespace.to_string(), error);
-                }
+                Err(error) => workload.ignore(origin, user.to_string(), error),
             }
             let names = alloc.services.iter().filter_map(|service| service.name.parse::<ServiceName>().ok());
             workload.provides.extend(names);

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use steppe_model::{Resource, ResourceId};
+use steppe_model::{Resource, ResourceId, WorkloadId};
 
 use crate::multimap::MultiMap;
 
@@ -17,7 +17,7 @@ pub(super) const LONGEST: Duration = Duration::from_secs(3);
 /// The workloads that wait.
 #[derive(Debug, Default)]
 pub(super) struct Holds {
-    /// The desired grants of each workload.
+    /// The desired grants of each workload, and the published ports that lead to it.
     grants: MultiMap<ResourceId, ResourceId>,
     /// Workloads that were not looked at since they were desired, or since the agent lost them.
     unseen: BTreeSet<ResourceId>,
@@ -28,15 +28,14 @@ pub(super) struct Holds {
 impl Holds {
     /// Takes in what shall be under an id from now on.
     pub(super) fn desire(&mut self, id: &ResourceId, old: Option<&Resource>, new: Option<&Resource>) {
-        if let Some(Resource::Grant(grant)) = old {
-            self.grants.remove(&grant.workload.resource_id(), id);
+        if let Some(workload) = old.and_then(workload_of) {
+            self.grants.remove(&workload, id);
         }
-        match new {
-            Some(Resource::Grant(grant)) => self.grants.insert(grant.workload.resource_id(), id.clone()),
-            Some(Resource::Workload(_)) => {
-                self.unseen.insert(id.clone());
-            }
-            Some(_) | None => {}
+        if let Some(workload) = new.and_then(workload_of) {
+            self.grants.insert(workload, id.clone());
+        }
+        if let Some(Resource::Workload(_)) = new {
+            self.unseen.insert(id.clone());
         }
     }
 
@@ -73,7 +72,7 @@ impl Holds {
         over
     }
 
-    /// The desired grants of a workload.
+    /// What comes after a workload: its desired grants, and the published ports that lead to it.
     pub(super) fn grants(&self, workload: &ResourceId) -> impl Iterator<Item = &ResourceId> {
         self.grants.get(workload)
     }
@@ -82,8 +81,16 @@ impl Holds {
     pub(super) fn holds(&self, resource: &Resource) -> bool {
         match resource {
             Resource::Workload(workload) => self.waiting.contains_key(&workload.id.resource_id()),
-            Resource::Grant(grant) => self.waiting.contains_key(&grant.workload.resource_id()),
-            _ => false,
+            other => workload_of(other).is_some_and(|workload| self.waiting.contains_key(&workload)),
         }
+    }
+}
+
+/// The workload that must be in force before a resource.
+fn workload_of(resource: &Resource) -> Option<ResourceId> {
+    match resource {
+        Resource::Grant(grant) => Some(grant.workload.resource_id()),
+        Resource::PublishedPort(port) => port.workload.as_ref().map(WorkloadId::resource_id),
+        _ => None,
     }
 }

@@ -233,6 +233,7 @@ impl Planner {
             index: &self.index,
             allocs: &self.allocs,
             networks: &self.networks,
+            user_from: self.options.user_from,
         }
     }
 

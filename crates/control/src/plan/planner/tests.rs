@@ -24,7 +24,7 @@ mod wishes;
 const NODE: &str = "n1";
 
 fn options() -> Options {
-    Options { guard_all: false, user_cidr: "10.208.0.0/12".parse().unwrap() }
+    Options { guard_all: false, user_cidr: "10.208.0.0/12".parse().unwrap(), user_from: UserFrom::Namespace }
 }
 
 fn planner() -> Planner {

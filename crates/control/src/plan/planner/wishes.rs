@@ -11,7 +11,7 @@ use super::{Delta, Planned, Planner, Workload};
 use crate::{
     multimap::MultiMap,
     observe::{AllocNetwork, Attach, Container},
-    plan::{NoPort, alloc_of, networks::Changed},
+    plan::{NoPort, UserFrom, alloc_of, networks::Changed},
 };
 
 /// What was wished, and what came of it.
@@ -21,6 +21,8 @@ pub(super) struct Wishes {
     are_doors_told: bool,
     /// Users that Nomad knows.
     users_told: BTreeSet<UserName>,
+    /// Namespaces that Nomad knows, where they are no users.
+    namespaces: BTreeSet<UserName>,
     /// The user whose network a workload needs, and the inverse.
     needs: BTreeMap<Arc<str>, UserName>,
     needed_by: MultiMap<UserName, Arc<str>>,
@@ -46,7 +48,18 @@ impl Planner {
     }
 
     pub(super) fn set_users(&mut self, users: BTreeSet<UserName>) {
-        self.wishes.users_told = users;
+        // Else a namespace is no user.
+        if self.options.user_from == UserFrom::Namespace {
+            self.wishes.users_told = users;
+        } else {
+            self.wishes.namespaces = users;
+        }
+    }
+
+    /// The namespaces of Nomad that are known.
+    pub(super) fn namespaces(&self) -> BTreeSet<UserName> {
+        let own = self.allocs.namespaces().filter_map(|namespace| namespace.parse().ok());
+        self.wishes.namespaces.iter().cloned().chain(own).collect()
     }
 
     /// Takes in what has changed of networks.
@@ -123,7 +136,12 @@ impl Planner {
                 (Some(workload), _) => Some(workload),
                 (None, Some(container)) => {
                     let alloc = alloc_of(container).and_then(|alloc| self.allocs.own(alloc));
-                    created = Workload::understand(container.clone(), &[], alloc.map(|alloc| &**alloc));
+                    created = Workload::understand(
+                        container.clone(),
+                        &[],
+                        alloc.map(|alloc| &**alloc),
+                        self.options.user_from,
+                    );
                     Some(&created)
                 }
                 (None, None) => None,

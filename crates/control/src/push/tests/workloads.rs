@@ -39,3 +39,24 @@ fn a_workload_that_is_known_does_not_wait() {
     bench.connect(NetfilterAgent);
     assert_eq!(kinds(&bench.push.outgoing(NetfilterAgent, bench.now)), ["w"]);
 }
+
+#[test]
+fn a_published_port_comes_after_the_workload_that_it_leads_to() {
+    let mut bench = Bench::new();
+    bench.settle();
+    bench.desire(workload(), vec![]);
+    bench.desire_all(service(0, 1));
+    let published = steppe_model::PublishedPort {
+        protocol: steppe_model::Protocol::Tcp,
+        port: 20_001,
+        workload: Some(WorkloadId::new("w")),
+        expose: steppe_model::Expose::Proxies,
+        name: "w".into(),
+        user: None,
+    };
+    let id = published.id().to_string();
+    bench.desire(Resource::PublishedPort(published), vec![]);
+    assert!(bench.push.outgoing(NetfilterAgent, bench.now).is_empty(), "the workload waits for its grant");
+    let later = bench.now + hold::LONGEST;
+    assert_eq!(kinds(&bench.push.outgoing(NetfilterAgent, later)), ["w".to_owned(), id]);
+}

@@ -281,6 +281,8 @@ fn alloc(told: Told, node: &Env) -> Alloc {
             (_, "stop" | "evict") => Life::Stopping,
             _ => Life::Placed,
         },
+        user_in_meta: job.user(),
+        user_in_labels: group.and_then(|group| group.labelled_user()),
         id: told.id,
         namespace: told.namespace,
         job: told.job_id,

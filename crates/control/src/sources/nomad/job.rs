@@ -16,6 +16,9 @@ use crate::{
 
 const CONNECT_TO: &str = "connect_to";
 const OURS: &str = "steppe.";
+/// Meta that names a user. HCL can't have a dot in a key of a block.
+const USER: [&str; 2] = ["steppe_user", "steppe.user"];
+const USER_LABEL: &str = "steppe.user";
 
 type Meta = BTreeMap<String, String>;
 
@@ -80,6 +83,11 @@ impl Job {
         self.task_groups.iter()
     }
 
+    /// The user that its meta names.
+    pub(super) fn user(&self) -> Option<Arc<str>> {
+        USER.iter().find_map(|key| self.meta.get(*key)).map(|user| user.trim().into())
+    }
+
     pub(super) fn group(&self, name: &str) -> Option<&Group> {
         self.task_groups.iter().find(|group| group.name == name)
     }
@@ -97,6 +105,12 @@ impl Group {
         }
     }
 
+    /// The user that the labels of its containers name: one task's is all tasks'.
+    pub(super) fn labelled_user(&self) -> Option<Arc<str>> {
+        let of_task = |task: &Task| Some(task.labels()?.get(USER_LABEL)?.as_str()?.trim().into());
+        self.tasks.iter().find_map(of_task)
+    }
+
     /// The port in the container that the docker driver's `port_map` has for a label.
     pub(super) fn port_map(&self, task: &str, label: &str) -> Option<u16> {
         let map = self.tasks.iter().find(|known| known.name == task)?.config.get("port_map")?;
@@ -108,6 +122,12 @@ impl Group {
 }
 
 impl Task {
+    /// The labels that its driver gives to its container. HCL's blocks are lists of maps.
+    fn labels(&self) -> Option<&Value> {
+        let labels = self.config.get("labels")?;
+        labels.as_array().map_or(Some(labels), |maps| maps.iter().find(|map| map.get(USER_LABEL).is_some()))
+    }
+
     fn has_own_network(&self) -> bool {
         self.driver == "docker" && self.config.get("network_mode").and_then(Value::as_str) != Some("host")
     }
@@ -190,7 +210,9 @@ impl Reader<'_> {
         let port = env.replace(&service.port_label).filter(|label| !label.is_empty());
         let mut settings = BTreeMap::new();
         for (key, value) in metas.iter().copied().flatten() {
-            let Some(key) = key.strip_prefix(OURS).filter(|key| *key != CONNECT_TO) else { continue };
+            let Some(key) = key.strip_prefix(OURS).filter(|key| ![CONNECT_TO, "user"].contains(key)) else {
+                continue;
+            };
             match env.replace(value) {
                 Some(value) => settings.insert(key.to_owned(), value),
                 // The outer level's, which it was to take the place of, may allow more than was meant.
@@ -200,7 +222,11 @@ impl Reader<'_> {
         services.push(AllocService {
             name: name.into(),
             settings,
-            tags: tags.iter().filter(|tag| tag.starts_with(OURS)).filter_map(|tag| env.replace(tag)).collect(),
+            tags: tags
+                .iter()
+                .filter(|tag| tag.starts_with(OURS))
+                .filter_map(|tag| env.replace(tag))
+                .collect(),
             port: port.map(|label| (PROTOCOL, Arc::from(label))),
         });
     }

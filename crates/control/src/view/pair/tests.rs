@@ -5,7 +5,7 @@ use steppe_model::Mac;
 use super::*;
 use crate::{
     observe::{Alloc, AllocNetwork, Attachment, Container, Health, Life, Observation, SourceName},
-    plan::{Allocator, Options, Planner},
+    plan::{Allocator, Options, Planner, UserFrom},
     push::Push,
     source_health::SourcesBoard,
 };
@@ -35,7 +35,11 @@ fn container(n: u8, id: &str, name: &str, labels: &[(&str, &str)]) -> Container 
 fn core(containers: Vec<Container>) -> Core {
     let allocator =
         Allocator::new("247.0.0.0/8".parse().unwrap(), [169, 254, 77, 54].into(), 10_000..=19_999);
-    let options = Options { guard_all: false, user_cidr: "10.208.0.0/12".parse().unwrap() };
+    let options = Options {
+        guard_all: false,
+        user_cidr: "10.208.0.0/12".parse().unwrap(),
+        user_from: UserFrom::Namespace,
+    };
     let now = Instant::now();
     let mut core = Core::new(
         Planner::new("n1".into(), allocator, options),
@@ -129,6 +133,8 @@ fn an_allocation_with_an_address_stands_for_its_containers() {
     let alloc = Alloc {
         id: id.into(),
         namespace: "default".into(),
+        user_in_meta: None,
+        user_in_labels: None,
         job: "api".into(),
         group: "g".into(),
         name: "api.g[0]".into(),

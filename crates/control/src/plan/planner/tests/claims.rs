@@ -4,7 +4,7 @@ use super::{
     nomad::{ALLOCS, alloc, listed, of_alloc, registration},
     *,
 };
-use crate::observe::{Alloc, AllocNetwork, AllocPort, Life};
+use crate::observe::{Alloc, AllocNetwork, AllocPort, Elsewhere, Life};
 
 fn consumer() -> Container {
     container(1, &[("steppe.connect_to", "web:80")])
@@ -21,15 +21,20 @@ fn problems(planner: &Planner) -> Vec<Option<&'static str>> {
 }
 
 #[test]
-fn a_job_does_not_lead_the_proxy_to_what_the_host_keeps_for_itself() {
+fn a_job_leads_the_proxy_to_its_own_ports_alone() {
     let consumer = alloc(ALLOCS[0], "alice", AllocNetwork::Task, &["web:80"]);
     let provider = |ports| Alloc { ports, ..alloc(ALLOCS[1], "alice", AllocNetwork::Host, &[]) };
-    let own = AllocPort { label: "http".into(), host_ip: [127, 0, 0, 1].into(), host_port: 8500, to: 8500 };
+    let own = |ip: [u8; 4]| AllocPort { label: "http".into(), host_ip: ip.into(), host_port: 8500, to: 8500 };
     for (address, ports, is_dialled) in [
         ("127.0.0.1", vec![], false),
         ("169.254.169.254", vec![], false),
-        ("10.0.0.9", vec![], true),
-        ("127.0.0.1", vec![own], true),
+        // The node's own, where another user may have published it.
+        ("10.0.0.9", vec![], false),
+        ("10.0.0.7", vec![own([10, 0, 0, 9])], false),
+        ("10.0.0.9", vec![own([10, 0, 0, 9])], true),
+        ("", vec![own([0, 0, 0, 0])], true),
+        ("127.0.0.1", vec![own([10, 0, 0, 9])], false),
+        ("127.0.0.1", vec![own([127, 0, 0, 1])], true),
     ] {
         let mut planner = planner();
         let allocs = vec![Arc::new(consumer.clone()), Arc::new(provider(ports))];
@@ -41,6 +46,51 @@ fn a_job_does_not_lead_the_proxy_to_what_the_host_keeps_for_itself() {
         let problems = problems(&planner);
         assert_eq!(problems.len(), 1, "{address}");
         assert_eq!(problems[0].is_none(), is_dialled, "{address}: {problems:?}");
+    }
+}
+
+#[test]
+fn on_another_node_as_well() {
+    for (address, port, is_dialled) in [
+        ("", 24_011, true),
+        ("10.0.0.9", 24_011, true),
+        ("10.0.0.9", 24_012, false),
+        ("10.0.0.1", 443, false),
+        ("10.0.0.1", 24_011, false),
+        // By its port in the container: it is dialled where that is published.
+        ("192.168.7.7", 8080, true),
+    ] {
+        let mut planner = planner();
+        let elsewhere = alloc(ALLOCS[1], "alice", AllocNetwork::Task, &[]);
+        let instance = instance("n2", &registration(ALLOCS[1]), address, port, &[]);
+        settle(
+            &mut planner,
+            vec![
+                listed(alloc(ALLOCS[0], "alice", AllocNetwork::Task, &["web:80"])),
+                Observation::Containers(vec![of_alloc(1, ALLOCS[0], &[])]),
+                Observation::Instances(SourceName::Consul, name("web"), vec![instance]),
+                Observation::AllocElsewhere(ALLOCS[1].into(), Elsewhere::Found(Arc::new(elsewhere))),
+            ],
+        );
+        let problems = problems(&planner);
+        assert_eq!(problems.len(), 1, "{address}:{port}");
+        assert_eq!(problems[0].is_none(), is_dialled, "{address}:{port}: {problems:?}");
+    }
+}
+
+#[test]
+fn an_address_that_users_networks_have_on_every_host_is_dialled_on_no_other() {
+    for (address, is_dialled) in [("10.208.7.2", false), ("10.224.0.2", true)] {
+        let mut planner = planner();
+        let by_hand = instance("n2", "web-1", address, 80, &[]);
+        settle(
+            &mut planner,
+            vec![
+                Observation::Containers(vec![consumer()]),
+                Observation::Instances(SourceName::Consul, name("web"), vec![by_hand]),
+            ],
+        );
+        assert_eq!(problems(&planner)[0].is_none(), is_dialled, "{address}");
     }
 }
 

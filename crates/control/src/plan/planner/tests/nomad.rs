@@ -11,6 +11,8 @@ pub(super) fn alloc(id: &str, namespace: &str, network: AllocNetwork, asks: &[&s
     Alloc {
         id: id.into(),
         namespace: namespace.into(),
+        user_in_meta: Some("meta".into()),
+        user_in_labels: Some("label".into()),
         job: "api".into(),
         group: "g".into(),
         name: "api.g[0]".into(),

@@ -98,6 +98,25 @@ fn a_setting_that_cannot_be_told_is_not_the_outer_levels() {
 }
 
 #[test]
+fn a_job_names_a_user_in_its_meta_or_in_the_labels_of_its_containers() {
+    let told = |meta: &str, config: &str| {
+        let body = format!(
+            r#"[{{"ID": "a", "Namespace": "n", "JobID": "j", "Name": "j.g[0]", "TaskGroup": "g", "NodeName": "a",
+                "ClientStatus": "running", "DesiredStatus": "run", "Job": {{"Meta": {meta}, "TaskGroups": [{{"Name": "g",
+                "Tasks": [{{"Name": "t", "Driver": "docker", "Config": {config}}}]}}]}}}}]"#
+        );
+        let alloc = read(body.as_bytes()).remove(0);
+        [alloc.user_in_meta, alloc.user_in_labels].map(|user| user.map(|user| user.to_string()))
+    };
+    let alice = Some("alice".to_owned());
+    assert_eq!(told("null", "{}"), [None, None]);
+    assert_eq!(told(r#"{"steppe_user": "alice"}"#, "{}"), [alice.clone(), None]);
+    let labels = r#"{"labels": [{"a": "b"}, {"steppe.user": "alice"}]}"#;
+    assert_eq!(told(r#"{"steppe.user": "alice"}"#, labels), [alice.clone(), alice.clone()]);
+    assert_eq!(told("{}", r#"{"labels": {"steppe.user": "alice"}}"#), [None, alice]);
+}
+
+#[test]
 fn an_empty_answer_is_none_and_nonsense_an_error() {
     assert!(read(b"null").is_empty());
     assert!(allocs(b"{}", &Env::default()).is_err());
