@@ -103,6 +103,7 @@ impl Suite {
         // Not by this process: a child that another test starts meanwhile would have the file open for writing, and it could not be run.
         let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_steppe")).arg(&binary).status().unwrap();
         assert!(copied.success());
+        std::fs::set_permissions(&binary, PermissionsExt::from_mode(0o755)).unwrap();
         let mut command = Command::new(&binary);
         command.env_clear().arg("--run-dir").arg(self.path()).args(args);
         // Root opens whatever it likes.
