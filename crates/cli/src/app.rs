@@ -5,7 +5,8 @@ use steppe_daemon::RunDir;
 use steppe_explain::Suite;
 
 use crate::{
-    args::{Args, Command},
+    args::{Args, Command, Dns},
+    dns,
     doctor::{self, Wanted},
     explain, output, ready, services, status,
     uninstall::{self, Options},
@@ -74,6 +75,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
                 let explanation = explain::gather(&suite, workload, service, *addresses).await;
                 let text = if args.json { json(&explanation)? } else { explanation.render(paint) };
                 (explanation.exit_code(), text)
+            }
+            Command::Dns { question: Dns::Query { workload, name, kind } } => {
+                let told = dns::query(&suite, workload, name, kind).await;
+                (told.exit_code(), if args.json { json(&told)? } else { told.render(paint) })
             }
         };
         output::print(&text).context("stdout")?;

@@ -18,6 +18,7 @@ use crate::ready::Component;
   steppe status                       is everything well, and what to do next
   steppe services                     who offers what, at which virtual IP, to how many
   steppe explain api web:80           why container `api` may or may not reach port 80 of `web`
+  steppe dns query --as api web       what container `api` is told when it asks for the name `web`
   steppe --json workloads | jq .      every command has JSON
 
 All but `uninstall` only read, and work with control down as far as the agents know.
@@ -156,6 +157,37 @@ pub(crate) enum Command {
         #[command(flatten)]
         addresses: Addresses,
     },
+    /// Names, as dns answers them
+    Dns {
+        #[command(subcommand)]
+        question: Dns,
+    },
+}
+
+/// What dns is asked.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Dns {
+    /// What a workload would be told of a name, and why
+    ///
+    /// Asks as the workload's resolver library would: a name that has dots and is not found is asked for with .steppe.internal, too. The
+    /// question is not counted as one of the workload's. Exits 0 when there is an answer, 1 when there is no such name for this
+    /// workload (or no record of that type), 2 when the question makes no sense, 4 when it can't be told.
+    #[command(after_help = "Examples:
+  steppe dns query --as api web             the virtual IP of `web`, as container `api` sees it
+  steppe dns query --as api web.service.consul
+  steppe dns query --as shop/web/nginx _web._tcp.steppe.internal SRV
+  steppe dns query --as 172.17.0.5 4.3.2.247.in-addr.arpa PTR
+  steppe dns query --as api deb.debian.org AAAA   no name of Steppe's: what the host's resolvers say")]
+    Query {
+        /// A container's name or id, an alloc (or the beginning of one), JOB[/GROUP[/TASK]], or an address
+        #[arg(long = "as", value_name = "WORKLOAD")]
+        workload: String,
+        /// The name
+        name: String,
+        /// A record type, such as A, AAAA, SRV or PTR, or TYPE and a number
+        #[arg(default_value = "A", value_name = "TYPE")]
+        kind: String,
+    },
 }
 
 fn parse_ports(text: &str) -> Result<RangeInclusive<u16>, String> {
@@ -167,7 +199,9 @@ impl Command {
     /// The exit code when nothing can be said.
     pub(crate) fn failure_code(&self) -> u8 {
         match self {
-            Self::Explain { .. } | Self::Doctor { .. } => steppe_explain::Verdict::Unknown.exit_code(),
+            Self::Explain { .. } | Self::Doctor { .. } | Self::Dns { .. } => {
+                steppe_explain::Verdict::Unknown.exit_code()
+            }
             _ => 1,
         }
     }

@@ -4,6 +4,7 @@
 
 mod app;
 mod args;
+mod dns;
 mod doctor;
 mod explain;
 mod output;

@@ -21,7 +21,8 @@ pub(crate) use steps::{Report, Step};
 use crate::doctor::{self, Leftovers};
 
 /// The processes, whose sockets are in the run directory.
-const PROCESSES: [Process; 3] = [Process::Control, Process::Proxy, Process::NetfilterAgent];
+const PROCESSES: [Process; 6] =
+    [Process::Control, Process::Proxy, Process::NetfilterAgent, Process::Dns, Process::DnsA, Process::DnsB];
 const NETFILTER_AGENT: &str = "steppe-netfilter-agent";
 
 /// What was said to the agents, and to this.

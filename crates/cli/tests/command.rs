@@ -74,6 +74,34 @@ fn explain_asks_dns_on_behalf_of_the_workload() {
 }
 
 #[test]
+fn dns_says_what_a_workload_is_told() {
+    for suite in [
+        whole(),
+        // Control is down, and of two that answer for names one is.
+        Suite::new().netfilter().dns("dns-b.sock"),
+    ] {
+        let web = suite.run(&["dns", "query", "--as", "api", "web"]);
+        assert_eq!((web.code, &*web.stderr), (0, ""), "{web:?}");
+        has(&web.stdout, "NOERROR  api (172.17.0.5) asks web A: ");
+        has(&web.stdout, "\nweb.steppe.internal. 5 IN A 247.12.8.41\n");
+        let none = suite.run(&["dns", "query", "--as", "172.17.0.9", "web", "srv"]);
+        assert_eq!((none.code, &*none.stdout), (1, "NXDOMAIN  172.17.0.9 asks web SRV: no such name\n"));
+        let json = suite.run(&["--json", "dns", "query", "--as", "api", "web"]);
+        let value: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
+        assert_eq!(value.pointer("/result"), Some(&"service".into()), "{value}");
+        assert_eq!(suite.run(&["dns", "query", "--as", "host", "web"]).code, 2);
+        assert_eq!(suite.run(&["dns", "query", "web"]).code, 2);
+        assert_eq!(suite.run(&["dns", "query", "--as", "nobody", "web"]).code, 4);
+    }
+    let away = Suite::new().control(Control::default()).run(&["dns", "query", "--as", "api", "web"]);
+    assert_eq!(away.code, 4, "{away:?}");
+    has(&away.stdout, "can't tell  api (172.17.0.5) asks web A: dns is down");
+    let nobody = Suite::new().run(&["dns", "query", "--as", "api", "web"]);
+    assert_eq!(nobody.code, 4, "{nobody:?}");
+    has(&nobody.stdout, "start steppe-control");
+}
+
+#[test]
 fn explain_knows_the_doors() {
     let suite = whole();
     let watched = suite.run(&["explain", "api", "127.0.0.1:24011"]);

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod asker;
 mod away;
 mod case;
 mod client;
@@ -22,6 +23,7 @@ mod sibling;
 mod target;
 mod text;
 
+pub use asker::{Asker, Unknown, asker};
 pub use away::{Answer, Away, AwayKind};
 pub use client::{DEADLINE, DNS, Suite};
 pub use doors::name as door_name;
