@@ -12,7 +12,11 @@ use std::{
 
 use anyhow::{Context as _, anyhow};
 use futures::future::BoxFuture;
-use steppe_api::{serve::serve, uds, v1::control_server::ControlServer};
+use steppe_api::{
+    serve::{Also, serve_both},
+    uds,
+    v1::{control_server::ControlServer, networks_server::NetworksServer},
+};
 use steppe_daemon::{Process, shutdown_signal};
 use steppe_model::{ServiceName, UserName};
 use tokio::{
@@ -28,6 +32,7 @@ use crate::{
     config::{Config, Switch},
     core::{Core, Wishes},
     doors::{self, DoorsConfig, Guard},
+    networks::{self, NetworksConfig, NetworksService, Order},
     observe::{Attach, Observation, SourceName},
     plan::{Allocator, Options, Planner, PortChange},
     push::{
@@ -59,13 +64,15 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let listener = uds::bind(&config.flags.run_dir.socket(Process::Control))?;
     let shutdown = shutdown_signal().context("signal handlers")?;
     let mut tasks = JoinSet::new();
-    let (inputs, outputs) = connect_everything(&config, &mut tasks);
+    let (orders, ordered) = mpsc::channel(64);
+    let (inputs, outputs) = connect_everything(&config, ordered, &mut tasks);
     let (asks, asked) = mpsc::channel(64);
     let core = new_core(&config);
     tasks.spawn(drive(core, inputs, outputs, asked));
+    let networks = Also::new(NetworksServer::new(NetworksService::new(orders)));
     info!("ready");
     tokio::select! {
-        served = serve(listener, ControlServer::new(ControlService::new(asks)), pending()) => {
+        served = serve_both(listener, ControlServer::new(ControlService::new(asks)), Some(networks), pending()) => {
             served.context("the socket failed")
         }
         () = stopped(shutdown) => Ok(()),
@@ -93,7 +100,7 @@ fn new_core(config: &Config) -> Core {
     let push = Push::new(flags.takeover == Switch::On, now);
     let options = Options {
         guard_all: flags.doors.guard == Guard::All,
-        user_cidr: flags.user_cidr,
+        user_cidr: flags.networks.user_cidr,
         user_from: flags.user_from,
     };
     Core::new(Planner::new(config.node.clone(), allocator, options), push, sources, now)
@@ -120,7 +127,11 @@ struct Outputs {
     resolve: mpsc::Sender<(Arc<str>, bool)>,
 }
 
-fn connect_everything(config: &Config, tasks: &mut JoinSet<()>) -> (Inputs, Outputs) {
+fn connect_everything(
+    config: &Config,
+    ordered: mpsc::Receiver<Order>,
+    tasks: &mut JoinSet<()>,
+) -> (Inputs, Outputs) {
     let (observe, observations) = mpsc::channel(EVENTS);
     let (change_port, ports) = mpsc::channel(EVENTS);
     let (tell_link, links) = mpsc::channel(EVENTS);
@@ -136,6 +147,8 @@ fn connect_everything(config: &Config, tasks: &mut JoinSet<()>) -> (Inputs, Outp
     let (resolve, _) = mpsc::channel(EVENTS);
     let ports_known = Arc::new(AtomicU64::new(0));
     if let Some(docker) = config.docker.clone() {
+        let networks = NetworksConfig { docker: docker.clone(), flags: config.flags.networks.clone() };
+        tasks.spawn(networks::run(networks, users.subscribe(), ordered, observe.clone()));
         let source = DockerSource::new(docker, ports_known.clone(), rereads);
         tasks.spawn(source.run(observe.clone()));
     }

@@ -10,6 +10,7 @@ use thiserror::Error;
 
 use crate::{
     doors::DoorFlags,
+    networks::NetworkFlags,
     plan::UserFrom,
     sources::{ConsulConfig, DockerConfig, NomadConfig, SourceError},
 };
@@ -41,10 +42,6 @@ pub struct Flags {
     /// Block that virtual IPs are taken from; the netfilter-agent must be given the same
     #[arg(long, env = "STEPPE_SERVICE_CIDR", default_value = "247.0.0.0/8", value_name = "CIDR", value_parser = parse_range)]
     pub service_cidr: Ipv4Net,
-
-    /// Block that users' networks take their addresses from, a /24 each
-    #[arg(long, env = "STEPPE_USER_CIDR", default_value = "10.208.0.0/12", value_name = "CIDR", value_parser = parse_range)]
-    pub user_cidr: Ipv4Net,
 
     /// Address that the proxy listens on; the netfilter-agent must be given the same
     #[arg(long, env = "STEPPE_LISTENER_ADDRESS", default_value = "169.254.77.54", value_name = "IP")]
@@ -88,6 +85,10 @@ pub struct Flags {
     /// Uid that dns runs as
     #[arg(long, default_value_t = DNS_UID, value_name = "UID")]
     pub dns_uid: u32,
+
+    /// Which networks there are.
+    #[command(flatten)]
+    pub networks: NetworkFlags,
 
     /// How doors are kept.
     #[command(flatten)]
@@ -139,6 +140,11 @@ pub enum ConfigError {
         "--listener-address {0} lies in --service-cidr: choose another of either, such as 169.254.77.54 and 247.0.0.0/8"
     )]
     Overlap(Ipv4Addr),
+    /// Containers would have virtual IPs.
+    #[error(
+        "--user-cidr and --service-cidr overlap: choose another of either, such as 10.208.0.0/12 and 247.0.0.0/8"
+    )]
+    Users,
     /// What is there already could not be told from services.
     #[error("--service-cidr: {0} would be in it; a block that nobody uses is expected, such as 247.0.0.0/8")]
     Services(Ipv4Addr),
@@ -193,14 +199,21 @@ fn check_addresses(flags: &Flags) -> Result<(), ConfigError> {
     if flags.service_cidr.contains(&listener) {
         return Err(ConfigError::Overlap(listener));
     }
-    let reserved = listener.is_loopback() || listener.is_unspecified() || listener.octets()[0] >= 224;
-    if reserved {
+    let (users, services) = (flags.networks.user_cidr, flags.service_cidr);
+    if users.contains(&services) || services.contains(&users) {
+        return Err(ConfigError::Users);
+    }
+    if is_reserved(listener) {
         return Err(ConfigError::Listener(listener));
     }
     match NEVER_VIRTUAL.into_iter().find(|ip| flags.service_cidr.contains(ip)) {
         Some(ip) => Err(ConfigError::Services(ip)),
         None => Ok(()),
     }
+}
+
+fn is_reserved(ip: Ipv4Addr) -> bool {
+    ip.is_loopback() || ip.is_unspecified() || ip.octets()[0] >= 224
 }
 
 #[cfg(test)]
@@ -218,6 +231,7 @@ mod tests {
         assert!(matches!(config(&["--docker=off"]), Err(ConfigError::NoSource)));
         for (flag, says) in [
             ("--service-cidr=127.0.0.0/8", "247.0.0.0/8"),
+            ("--service-cidr=10.0.0.0/8", "--user-cidr"),
             ("--service-cidr=192.0.0.0/2", "247.0.0.0/8"),
             ("--service-cidr=169.254.0.0/16", "--listener-address"),
             ("--listener-address=247.0.0.1", "--service-cidr"),

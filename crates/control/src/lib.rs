@@ -13,6 +13,7 @@ pub mod config;
 pub mod core;
 pub mod doors;
 mod multimap;
+pub mod networks;
 pub mod observe;
 pub mod plan;
 pub mod push;

@@ -16,11 +16,15 @@ use std::future::Future;
 
 use tokio::sync::mpsc;
 
+pub(crate) use backoff::Backoff;
 pub use consul::{ConsulConfig, ConsulSource};
 pub use docker::{DockerConfig, DockerSource, Reread};
+pub(crate) use docker::{answer, connect};
 pub use error::SourceError;
 pub use http::Place;
 pub use nomad::{NomadConfig, NomadInputs, NomadSource};
+
+pub(crate) use text::first_line;
 
 use crate::observe::{Observation, SourceName};
 

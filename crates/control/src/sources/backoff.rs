@@ -5,26 +5,26 @@ use std::time::Duration;
 /// Doubles from `first` to `most`; each wait is drawn from its upper half, so that many clients of one failed server
 /// don't come back at once.
 #[derive(Debug, Clone)]
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
     first: Duration,
     most: Duration,
     next: Duration,
 }
 
 impl Backoff {
-    pub(super) fn new(first: Duration, most: Duration) -> Self {
+    pub(crate) fn new(first: Duration, most: Duration) -> Self {
         Self { first, most, next: first }
     }
 
     /// The next wait; `random` is in 0..1.
-    pub(super) fn next(&mut self, random: f64) -> Duration {
+    pub(crate) fn next(&mut self, random: f64) -> Duration {
         let wait = self.next.mul_f64(0.5 + random / 2.0);
         self.next = (self.next * 2).min(self.most);
         wait
     }
 
     /// It went well: the next failure starts from the first wait.
-    pub(super) fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.next = self.first;
     }
 }

@@ -6,6 +6,7 @@
 //! answers questions about the container itself only once that runs.
 
 mod config;
+mod connect;
 mod convert;
 mod event;
 mod ledger;
@@ -26,6 +27,7 @@ use tokio::{
 use tracing::{debug, warn};
 
 pub use config::DockerConfig;
+pub(crate) use connect::{answer, connect};
 
 use self::session::{End, Session};
 use super::{Source, backoff::Backoff};

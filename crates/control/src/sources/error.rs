@@ -1,6 +1,6 @@
 //! What can go wrong with a source.
 
-use std::path::PathBuf;
+use std::{io, path::PathBuf};
 
 use thiserror::Error;
 
@@ -36,6 +36,12 @@ pub enum SourceError {
     /// Docker refused, or can't be reached.
     #[error("{}", no_answer("Docker's daemon", .0))]
     Docker(#[from] bollard::errors::Error),
+    /// The HTTP client for Docker can't be made.
+    #[error("Docker's client: {}", with_causes(.0))]
+    DockerClient(#[source] reqwest::Error),
+    /// This host's own addresses can't be read.
+    #[error("this host's addresses and routes: {0}")]
+    Host(#[source] io::Error),
     /// No answer within the time that a healthy server needs many times over.
     #[error("no answer within {0} s")]
     Timeout(u64),

@@ -6,7 +6,7 @@ use std::{error::Error, io};
 const LINE: usize = 200;
 
 /// The first line that is not blank, without control characters, shortened to 200 characters.
-pub(super) fn first_line(text: &str) -> String {
+pub(crate) fn first_line(text: &str) -> String {
     let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
     let mut chars = line.chars().map(|c| if c.is_control() { ' ' } else { c });
     let mut kept: String = chars.by_ref().take(LINE).collect();

@@ -3,13 +3,12 @@
 use std::{
     collections::HashMap,
     convert::Infallible,
-    future::Future,
     sync::atomic::{AtomicU64, Ordering},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use bollard::{
-    API_DEFAULT_VERSION, Docker,
+    Docker,
     errors::Error as DockerError,
     models::EventMessage,
     query_parameters::{EventsOptionsBuilder, ListContainersOptionsBuilder},
@@ -17,11 +16,12 @@ use bollard::{
 use futures::{StreamExt, stream::BoxStream};
 use tokio::{
     sync::mpsc,
-    time::{Instant, MissedTickBehavior, interval_at, timeout},
+    time::{Instant, MissedTickBehavior, interval_at},
 };
 
 use super::{
     DockerConfig, Reread,
+    connect::{answer, connect},
     convert::{self, Listed, Network},
     event::{self, Event},
     ledger::{Ledger, Questions},
@@ -31,8 +31,6 @@ use crate::{
     sources::{SourceError, Unheard, warn_once::WarnOnce},
 };
 
-/// Docker answers in milliseconds; a daemon that is this slow hangs.
-const ANSWER_SECONDS: u64 = 10;
 /// Events that are there already are taken in together, so that a hundred starts need few questions.
 const BATCH: usize = 256;
 
@@ -80,9 +78,7 @@ impl<'a> Session<'a> {
         wishes: &mut mpsc::Receiver<Reread>,
         live: &mut bool,
     ) -> Result<Infallible, End> {
-        let socket = self.config.socket.to_string_lossy();
-        let docker = Docker::connect_with_unix(&socket, ANSWER_SECONDS, API_DEFAULT_VERSION)?;
-        let docker = with_version(answer(docker.negotiate_version()).await?);
+        let docker = connect(self.config).await?;
         let mut events = subscribe(&docker).ready_chunks(BATCH);
         let mut follower = Follower {
             docker,
@@ -207,23 +203,6 @@ impl Follower<'_> {
     }
 }
 
-/// Makes the negotiated version a part of each request. bollard 0.21 asks without one over a unix socket, and then a
-/// newer daemon answers in ways that bollard doesn't know.
-fn with_version(docker: Docker) -> Docker {
-    let version = docker.client_version();
-    docker.with_request_modifier(move |mut request| {
-        let uri = request.uri();
-        let path = uri.path_and_query().map_or("/", |path| path.as_str());
-        let whole = uri.to_string();
-        if let Some(host) = whole.strip_suffix(path).filter(|_| !path.starts_with("/v1."))
-            && let Ok(versioned) = format!("{host}/v{version}{path}").parse()
-        {
-            *request.uri_mut() = versioned;
-        }
-        request
-    })
-}
-
 /// The events from now on: the request goes out with the first poll, so Docker is told what "now" is. The last second
 /// comes again, as Docker's list can be that much behind its events.
 fn subscribe(docker: &Docker) -> BoxStream<'static, Result<EventMessage, DockerError>> {
@@ -231,11 +210,4 @@ fn subscribe(docker: &Docker) -> BoxStream<'static, Result<EventMessage, DockerE
     let since = format!("{}.{:09}", now.as_secs().saturating_sub(1), now.subsec_nanos());
     let options = EventsOptionsBuilder::new().since(&since).filters(&event::filters()).build();
     docker.events(Some(options)).boxed()
-}
-
-async fn answer<T>(request: impl Future<Output = Result<T, DockerError>>) -> Result<T, SourceError> {
-    match timeout(Duration::from_secs(ANSWER_SECONDS), request).await {
-        Err(_) | Ok(Err(DockerError::RequestTimeoutError)) => Err(SourceError::Timeout(ANSWER_SECONDS)),
-        Ok(answer) => Ok(answer?),
-    }
 }
