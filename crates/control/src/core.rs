@@ -23,7 +23,8 @@ use crate::{
 const INVENTORY_WAIT: Duration = Duration::from_secs(3);
 /// How long the first push waits, once every source has been listed, for what a catalogue says of services that no agent
 /// has in force. It answers in milliseconds, or won't (an ACL, say); nobody who asks for such a service may hold up the others.
-/// So long it waits also for Docker to prove whose a bridge port is.
+/// So long it waits also for Docker to prove whose a bridge port is and to list the networks, and for Nomad to tell the services of
+/// their users.
 const ANSWER_WAIT: Duration = Duration::from_secs(2);
 /// How often rejected resources are tried again.
 const RETRY_REJECTED: Duration = Duration::from_secs(5);
@@ -214,6 +215,12 @@ impl Core {
         }
     }
 
+    /// Whether it is to be told yet who is on which user's network, and what that lets them reach.
+    fn awaits_tenants(&self) -> bool {
+        (self.sources.has(SourceName::Docker) && !self.planner.knows_networks())
+            || (self.sources.has(SourceName::Nomad) && self.planner.has_untold_tenant())
+    }
+
     /// The first-sync gate: an empty world is pushed only when it was truly seen.
     fn open_when_listed(&mut self, now: Instant) {
         // Without the bridge ports no container has an address of its own: all that is in force would be taken away.
@@ -229,7 +236,7 @@ impl Core {
         catalogues.retain(|source| self.sources.has(*source));
         let unanswered = self.planner.unanswered(&catalogues);
         let has_waited = now.saturating_duration_since(listed) >= ANSWER_WAIT;
-        if !has_waited && self.planner.has_unproven() {
+        if !has_waited && (self.planner.has_unproven() || self.awaits_tenants()) {
             return;
         }
         if unanswered.iter().any(|name| !has_waited || self.in_force_before.contains(*name)) {

@@ -18,7 +18,14 @@ struct Bench {
 }
 
 impl Bench {
+    /// There are no networks, and that has been told.
     fn new(sources: impl IntoIterator<Item = SourceName>) -> Self {
+        let mut bench = Self::without_networks(sources);
+        bench.core.observed(Observation::Networks(Vec::new()), bench.now);
+        bench
+    }
+
+    fn without_networks(sources: impl IntoIterator<Item = SourceName>) -> Self {
         let allocator = Allocator::new("247.0.0.0/8".parse().unwrap(), LISTENER_IP.into(), 10_000..=19_999);
         let now = Instant::now();
         let options = Options {
@@ -300,4 +307,45 @@ fn the_kernel_takes_over_as_soon_as_the_proxy_goes_and_a_proxy_that_drains_is_to
     bench.core.link_changed(AgentName::Proxy, LinkEvent::Disconnected("gone".into()), bench.now);
     bench.core.settle(bench.now);
     assert_eq!(bench.sent(AgentName::NetfilterAgent).0, ["takeover"]);
+}
+
+#[test]
+fn nobody_is_told_of_containers_before_it_is_known_whose_networks_they_are_on() {
+    let mut bench = Bench::new([SourceName::Docker, SourceName::Nomad]);
+    bench.list_ports();
+    AgentName::ALL.into_iter().for_each(|agent| bench.connect(agent, Vec::new()));
+    bench.observe(Observation::Allocs(Vec::new()));
+    let user: UserName = "alice".parse().unwrap();
+    let network = crate::observe::Network {
+        id: "n".into(),
+        user: user.clone(),
+        bridge: "docker0".into(),
+        subnet: "172.17.0.0/16".parse().unwrap(),
+        gateway: [172, 17, 0, 1].into(),
+        moved: None,
+    };
+    bench.observe(Observation::Networks(vec![network]));
+    let labels = BTreeMap::from([("steppe.user".into(), "alice".into())]);
+    bench.observe(Observation::Containers(vec![Container { labels, ..container("") }]));
+    let wishes = bench.observe(Observation::Live(SourceName::Docker));
+    assert_eq!(wishes.services_of, None, "wished for before");
+    bench.nothing_is_sent();
+    bench.observe(Observation::ServicesOf(user, BTreeSet::from(["web".parse().unwrap()])));
+    bench.nothing_is_sent();
+    let Observation::Instances(_, name, instances) = web() else { panic!("{:?}", web()) };
+    bench.observe(Observation::Instances(SourceName::Nomad, name, instances));
+    assert!(bench.sent(AgentName::NetfilterAgent).1);
+}
+
+#[test]
+fn who_never_tells_of_networks_holds_up_everybody_for_a_moment_only() {
+    let mut bench = Bench::without_networks([SourceName::Docker, SourceName::Nomad]);
+    bench.list_ports();
+    AgentName::ALL.into_iter().for_each(|agent| bench.connect(agent, Vec::new()));
+    bench.observe(Observation::Allocs(Vec::new()));
+    bench.observe(Observation::Containers(Vec::new()));
+    bench.observe(Observation::Live(SourceName::Docker));
+    bench.nothing_is_sent();
+    bench.wait(ANSWER_WAIT);
+    assert!(bench.sent(AgentName::NetfilterAgent).1);
 }

@@ -90,6 +90,12 @@ impl Networks {
         changed
     }
 
+    /// Whether Docker has listed them.
+    #[must_use]
+    pub fn are_listed(&self) -> bool {
+        self.are_listed
+    }
+
     /// The user whose network has this bridge.
     #[must_use]
     pub fn on_bridge(&self, bridge: &str) -> Option<&UserName> {

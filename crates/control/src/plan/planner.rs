@@ -258,6 +258,18 @@ impl Planner {
         self.ports.changes() > 0
     }
 
+    /// Whether the networks have been listed.
+    #[must_use]
+    pub fn knows_networks(&self) -> bool {
+        self.networks.are_listed()
+    }
+
+    /// Whether Nomad has yet to tell the services of a user who has a member here.
+    #[must_use]
+    pub fn has_untold_tenant(&self) -> bool {
+        self.tenants.has_untold()
+    }
+
     /// Whether Docker must be asked again about some container, as [`Delta::reread`] says: what is in force for it could not be
     /// told from a predecessor's.
     #[must_use]

@@ -73,6 +73,12 @@ impl Tenants {
         }
     }
 
+    /// Whether Nomad has yet to tell the services of a user who has a member here.
+    #[must_use]
+    pub fn has_untold(&self) -> bool {
+        self.members.keys().any(|user| !self.told.contains_key(user))
+    }
+
     /// Every service of a user that is known, in order.
     #[must_use]
     pub fn services(&self, user: &UserName) -> BTreeSet<&ServiceName> {
