@@ -1,6 +1,6 @@
 # What a person or CI does with Steppe. `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help install-needs build images demo test test-unit test-versions test-nomad proto-release check bench clean
+.PHONY: help install-needs build images demo test test-unit test-versions test-kills test-nomad proto-release check bench clean
 
 # sudo forgets where the user's Rust is.
 ifneq ($(SUDO_USER),)
@@ -30,7 +30,7 @@ build: install-needs ## builds everything
 PROFILE ?= release
 IMAGES ?= target/images
 images: install-needs ## makes the container images, as archives for `docker load`, in target/images
-	cargo build --profile $(PROFILE) -p steppe-cli -p steppe-control -p steppe-proxy -p steppe-netfilter-agent
+	cargo build --profile $(PROFILE) -p steppe-cli -p steppe-control -p steppe-proxy -p steppe-netfilter-agent -p steppe-dns
 	@docker/pack target/$(PROFILE:dev=debug) $(IMAGES) $(VERSION)
 
 demo: install-needs ## raises two hosts and shows the story, as root; KEEP=1 leaves them up
@@ -44,6 +44,9 @@ test-unit: ## runs the tests that need nothing but cargo
 
 test-versions: install-needs ## runs the suite with the previous release's control, and with its agents, as root
 	@integration/run-versions-apart
+
+test-kills: install-needs ## shows that each rule of the netfilter-agent is needed, as root
+	@integration/run-kills
 
 test-nomad: ## runs the tests on a real Nomad, as root: NOMAD_BIN, or the one in PATH; writes integration/nomad-report.md
 	@integration/install-needs nomad

@@ -58,6 +58,22 @@ variable "netfilter_agent_version" {
   default = "0.1.0"
 }
 
+variable "dns_image" {
+  type    = string
+  default = "steppe-dns"
+}
+
+# Two of dns share the port on each client: give the new version to one, then to the other, and no question is lost.
+variable "dns_a_version" {
+  type    = string
+  default = "0.1.0"
+}
+
+variable "dns_b_version" {
+  type    = string
+  default = "0.1.0"
+}
+
 variable "consul_address" {
   description = "CONSUL_HTTP_ADDR, as seen from the host; empty: there is no Consul."
   type        = string
@@ -333,6 +349,75 @@ job "steppe" {
             args     = ["ready", "netfilter-agent"]
             interval = "30s"
             timeout  = "5s"
+          }
+        }
+      }
+    }
+  }
+
+  # The groups dns-a and dns-b.
+  dynamic "group" {
+    for_each = { a = var.dns_a_version, b = var.dns_b_version }
+    iterator = dns
+    labels   = ["dns-${dns.key}"]
+
+    content {
+      restart {
+        attempts = 20
+        interval = "1m"
+        delay    = "2s"
+        mode     = "delay"
+      }
+
+      ephemeral_disk {
+        size = 50
+      }
+
+      # The program carries its one capability in its file, as the netfilter-agent's does.
+      task "dns" {
+        driver       = "docker"
+        user         = "60703:60700"
+        kill_signal  = "SIGTERM"
+        kill_timeout = "6s"
+
+        config {
+          image           = "${var.dns_image}:${dns.value}"
+          args            = ["--instance", dns.key]
+          network_mode    = "host"
+          cap_drop        = ["all"]
+          cap_add         = ["net_bind_service"]
+          readonly_rootfs = true
+          # The host's resolv.conf, and what it may be a link to: a container's own is a copy that nobody renews.
+          volumes = ["/run/steppe:/run/steppe", "/etc:/host/etc:ro", "/run:/host/run:ro"]
+        }
+
+        env {
+          STEPPE_RESOLV_CONF  = "/host/etc/resolv.conf"
+          STEPPE_SERVICE_CIDR = var.service_cidr
+        }
+
+        resources {
+          cpu    = 100
+          memory = 64
+        }
+
+        logs {
+          max_files     = 3
+          max_file_size = 10
+        }
+
+        dynamic "service" {
+          for_each = var.consul_address == "" ? [] : ["steppe-dns-${dns.key}"]
+          content {
+            name = service.value
+            check {
+              name     = "ready"
+              type     = "script"
+              command  = "/usr/bin/steppe"
+              args     = ["ready", "dns-${dns.key}"]
+              interval = "30s"
+              timeout  = "5s"
+            }
           }
         }
       }

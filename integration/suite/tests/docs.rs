@@ -22,15 +22,17 @@ fn flags(program: &str, subcommand: &[&str]) -> Vec<String> {
 fn the_readme_has_every_flag_and_no_other() {
     let readme = repository("README.md");
     let table: Vec<&str> = readme.lines().filter(|line| line.starts_with("| `--")).collect();
-    let programs: [(&str, &[&str]); 11] = [
+    let programs: [(&str, &[&str]); 13] = [
         ("steppe-control", &[]),
         ("steppe-proxy", &[]),
         ("steppe-netfilter-agent", &[]),
+        ("steppe-dns", &[]),
         ("steppe", &[]),
         ("steppe", &["status"]),
         ("steppe", &["services"]),
         ("steppe", &["workloads"]),
         ("steppe", &["explain"]),
+        ("steppe", &["dns", "query"]),
         ("steppe", &["ready"]),
         ("steppe", &["doctor"]),
         ("steppe", &["uninstall"]),
