@@ -16,7 +16,7 @@ use crate::{kernel::TableOwner, ruleset::Addresses};
 /// and is taken over when it starts.
 ///
 /// Needs CAP_NET_ADMIN and Linux 5.10 or newer (comments of tables; reject in prerouting 5.9, counters of elements 5.7, meta iifkind 5.6),
-/// with nf_tables for inet and bridge, and its ct, nat, masq, numgen, reject and socket expressions. From Linux 6.9 on the
+/// with nf_tables for inet and bridge, and its ct, fib, nat, masq, numgen, reject and socket expressions. From Linux 6.9 on the
 /// kernel itself keeps others off the tables; before, they are put back when somebody changes them.
 #[derive(Debug, Parser)]
 #[command(version)]

@@ -76,7 +76,8 @@ impl Error {
 /// What the kernel must have for a part of the ruleset: the options of linux/net/netfilter/Kconfig. The oldest kernel that has all of
 /// it is 5.10, for the comment of a table.
 fn needs(words: &str) -> &'static str {
-    const NEEDS: [(&str, &str); 10] = [
+    const NEEDS: [(&str, &str); 11] = [
+        ("fib ", "it needs CONFIG_NFT_FIB_INET (module nft_fib_inet)"),
         ("numgen ", "it needs CONFIG_NFT_NUMGEN (module nft_numgen)"),
         ("masquerade", "it needs CONFIG_NFT_MASQ (module nft_masq)"),
         ("socket ", "it needs CONFIG_NFT_SOCKET (module nft_socket), Linux 4.18"),

@@ -60,6 +60,7 @@ mod set {
     pub(super) const DATA_LENGTH: u16 = 7;
     pub(super) const ID: u16 = 10;
     pub(super) const TIMEOUT: u16 = 11;
+    pub(super) const USERDATA: u16 = 13;
     pub(super) const EXPRESSION: u16 = 17;
     /// `NFT_SET_INTERVAL`, in `FLAGS`.
     pub(super) const INTERVAL: u32 = 0x4;
@@ -240,6 +241,11 @@ fn add_set(batch: &mut Messages, definition: &Set) {
         }
         // Required by the kernel, and used by it only within one transaction.
         attrs.be32(set::ID, definition.name as u32 + 1);
+        if let [key] = definition.key
+            && key.is_in_host_order()
+        {
+            attrs.bytes(set::USERDATA, &host_order());
+        }
         if let Kind::Forgetting(after) = definition.kind {
             attrs.be64(set::TIMEOUT, after.as_secs() * 1_000);
         }
@@ -250,6 +256,13 @@ fn add_set(batch: &mut Messages, definition: &Set) {
             });
         }
     });
+}
+
+/// In a set's user data, nft's own format of it: that keys are in host order (`NFTNL_UDATA_SET_KEYBYTEORDER`,
+/// `BYTEORDER_HOST_ENDIAN`), so that `nft list` can print them.
+fn host_order() -> [u8; 6] {
+    let [a, b, c, d] = 1_u32.to_ne_bytes();
+    [0, 4, a, b, c, d]
 }
 
 /// Adds and deletes elements, in their order; neighbours of one set share a message.

@@ -50,6 +50,11 @@ impl Key {
         }
     }
 
+    /// Whether the kernel compares it as a number or a text of its own, and not as it stands in packets.
+    pub(crate) fn is_in_host_order(self) -> bool {
+        matches!(self, Self::IfName | Self::Uid | Self::LinkType | Self::Number)
+    }
+
     /// Bytes in a key that is nothing else.
     fn length(self) -> u32 {
         match self {

@@ -2,12 +2,15 @@
 
 use std::{io::ErrorKind, net::SocketAddr};
 
-use steppe_api::v1::Protocol;
+use steppe_api::v1::{self, DoorMode, DoorName, Expose, Protocol};
 
 use crate::{
     agent::{self, Agent},
-    control::{Control, block_on, grant, service_port, service_port_with, takeover, virtual_ip, workload},
-    net::{Host, LISTENER},
+    control::{
+        Control, block_on, grant, service_port, service_port_with, takeover, until, virtual_ip, workload,
+    },
+    keep::{doors, guarded, network, published},
+    net::{Container, Host, LISTENER},
     server::{Connection, Server, ask},
 };
 
@@ -68,6 +71,99 @@ fn after_sigkill_with_owned_tables() {
 #[test]
 fn after_sigkill_with_tables_of_nobody() {
     killed_and_started_again(&["--table-owner", "off"]);
+}
+
+/// All that doors have, with elements of every kind.
+async fn shut_everything(control: &mut Control, host: &Host, container: &Container) -> Vec<v1::Resource> {
+    control.port_of(container).await;
+    let modes = [
+        (DoorName::Spoofing, DoorMode::Enforce),
+        (DoorName::Networks, DoorMode::Audit),
+        (DoorName::Published, DoorMode::Enforce),
+        (DoorName::Dns, DoorMode::Enforce),
+    ];
+    let mut resources = vec![guarded(host, container), network(), doors(&modes)];
+    let exposures = [Expose::Proxies, Expose::Host, Expose::Cluster, Expose::Public];
+    for (port, expose) in (24_000..).zip(exposures) {
+        resources.push(published(Protocol::Tcp, port, container, expose));
+        resources.push(published(Protocol::Udp, port, container, expose));
+    }
+    assert_eq!(control.snapshot(resources.clone()).await, []);
+    // Two are gone, one of which is there again.
+    for port in ["24000/tcp", "24001/tcp"] {
+        assert_eq!(control.remove(&format!("published {port}")).await, []);
+    }
+    let again = published(Protocol::Tcp, 24_001, container, Expose::Host);
+    assert_eq!(control.upsert(vec![again]).await, []);
+    resources.retain(|resource| resource.id != "published 24000/tcp");
+    resources
+}
+
+fn doors_are_adopted(flags: &[&str], then: &[&str]) {
+    let host = Host::new();
+    let agent = Agent::start(&host, flags);
+    let container = host.container(2);
+    let resources = block_on(async {
+        let mut control = Control::connect(&agent).await;
+        shut_everything(&mut control, &host, &container).await
+    });
+    // Whose the tables are is another matter.
+    let listed = || {
+        let listing = host.net.nft("-s list ruleset");
+        let lines = listing
+            .lines()
+            .filter(|line| !line.contains("comment \"steppe ") && !line.contains("flags owner"));
+        lines.map(|line| line.split(" # progname").next().unwrap().trim_end().to_owned()).collect::<Vec<_>>()
+    };
+    let before = listed();
+    let agent = Agent::start_in(&host, then, agent.kill());
+    let after = listed();
+    assert!(before.iter().filter(|line| !line.is_empty()).eq(after.iter().filter(|line| !line.is_empty())));
+    for part in ["elements = { 65532 }", "elements = { \"br0\" counter comment"] {
+        assert!(after.iter().any(|line| line.contains(part)), "nft can print it: {part}");
+    }
+    block_on(async {
+        let mut control = Control::connect(&agent).await;
+        let sorted = |mut resources: Vec<v1::Resource>| {
+            resources.sort_by(|a, b| a.id.cmp(&b.id));
+            resources
+        };
+        assert_eq!(sorted(control.inventory.clone()), sorted(resources.clone()));
+        let transactions = control.status().await.transactions_total;
+        assert_eq!(control.snapshot(resources.clone()).await, []);
+        assert_eq!(control.status().await.transactions_total, transactions, "there was nothing to change");
+        assert_eq!(control.list_doors().await.closed, ["24000/tcp"]);
+        // What it adopted it can change, and remove.
+        for resource in &resources {
+            assert_eq!(control.remove(&resource.id).await, [], "{}", resource.id);
+        }
+        assert_eq!(control.status().await.elements, 0);
+        assert_eq!(control.upsert(resources.clone()).await, []);
+    });
+    host.remove_port(&container);
+    block_on(async {
+        let mut control = Control::connect(&agent).await;
+        until("its ports are closed", || async {
+            host.net.nft("list set inet steppe published").matches("2400").count() == 0
+        })
+        .await;
+        assert_eq!(control.list_doors().await.closed.len(), 8);
+    });
+    assert!(agent::run(&host, &["--purge"]).status.code() == Some(1), "while it runs");
+    drop(agent.kill());
+    assert!(agent::run(&host, &["--purge"]).status.success());
+    assert_eq!(host.net.nft("list ruleset"), "");
+    assert!(!host.net.ip("addr show dev lo").contains("169.254"));
+}
+
+#[test]
+fn doors_after_sigkill() {
+    doors_are_adopted(&[], &[]);
+}
+
+#[test]
+fn doors_in_tables_that_are_made_anew() {
+    doors_are_adopted(&["--table-owner", "off"], &[]);
 }
 
 fn endpoint(address: &str, weight: u32) -> (SocketAddr, u32) {

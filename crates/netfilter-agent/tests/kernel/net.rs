@@ -89,6 +89,21 @@ impl Namespace {
         self.run(|| TcpStream::connect_timeout(&address, SILENCE)).expect_err(&address.to_string()).kind()
     }
 
+    /// Dials where maybe nothing answers.
+    pub fn dial_for_a_moment(&self, address: &str) -> io::Result<TcpStream> {
+        let address: SocketAddr = address.parse().unwrap();
+        self.run(|| TcpStream::connect_timeout(&address, SILENCE))
+    }
+
+    /// Dials as a local process of a user.
+    pub fn dial_as(&self, uid: u32, address: &str) -> io::Result<TcpStream> {
+        let address: SocketAddr = address.parse().unwrap();
+        self.run(|| {
+            rustix::thread::set_thread_uid(rustix::process::Uid::from_raw(uid)).unwrap();
+            TcpStream::connect_timeout(&address, DEADLINE)
+        })
+    }
+
     pub fn listen(&self, address: Ipv4Addr) -> TcpListener {
         self.run(|| TcpListener::bind((address, 0)).unwrap())
     }

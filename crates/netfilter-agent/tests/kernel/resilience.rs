@@ -93,10 +93,12 @@ fn the_address_and_the_route_are_put_back() {
     let host = Host::new();
     let agent = Agent::start(&host, &[]);
     host.net.ip("addr del 169.254.77.54/32 dev lo");
+    host.net.ip("addr del 169.254.77.53/32 dev lo");
     host.net.ip("route del unreachable 247.0.0.0/8");
     agent.wait_for("put back");
     block_on(until("both are there", || async {
         host.net.ip("addr show dev lo").contains("169.254.77.54/32")
+            && host.net.ip("addr show dev lo").contains("169.254.77.53/32")
             && host.net.ip("route show type unreachable").contains("247.0.0.0/8")
     }));
 }

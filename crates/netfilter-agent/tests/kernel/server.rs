@@ -17,7 +17,11 @@ pub struct Server {
 impl Server {
     /// Each of its connections begins with `name`.
     pub fn new(net: &Namespace, ip: Ipv4Addr, name: u8) -> Self {
-        let listener = net.listen(ip);
+        Self::of(net.listen(ip), name)
+    }
+
+    /// The same with a listener that there is.
+    pub fn of(listener: TcpListener, name: u8) -> Self {
         let address = listener.local_addr().unwrap();
         let accepting = listener.try_clone().unwrap();
         thread::spawn(move || {
