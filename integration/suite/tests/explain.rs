@@ -1,5 +1,6 @@
 //! `steppe explain`: the first broken link is named, and doing what its `fix` says makes the traffic flow.
 
+mod doors;
 mod instances;
 mod processes;
 mod views;

@@ -83,7 +83,9 @@ impl Audit {
                 writeln!(text, "off, so that nothing is counted: {off} (steppe-control --door NAME=audit)");
         }
         if self.watching.is_empty() {
-            text.push_str("no door only watches: what they keep out is refused already\n");
+            if self.off.is_empty() {
+                text.push_str("no door only watches: what they keep out is refused already\n");
+            }
             return text;
         }
         let since = age(self.watched_seconds);
@@ -232,5 +234,10 @@ to enforce: steppe-control --door published=enforce --door leaving=enforce
         );
         let shut = ListDoorsResponse { doors: vec![state(DoorName::Dns, DoorMode::Enforce, 1)], ..doors };
         assert!(Audit::new(&shut, 1).render(Paint::Plain).starts_with("no door only watches"));
+        let off = ListDoorsResponse { doors: vec![state(DoorName::Dns, DoorMode::Off, 0)], ..shut };
+        assert_eq!(
+            Audit::new(&off, 1).render(Paint::Plain),
+            "off, so that nothing is counted: dns (steppe-control --door NAME=audit)\n"
+        );
     }
 }

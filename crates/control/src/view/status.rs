@@ -18,8 +18,10 @@ use crate::{
 #[must_use]
 pub fn status(core: &Core, now: Instant) -> v1::ControlStatus {
     let services = core.planner.services();
-    let without_address =
-        core.planner.workloads().filter(|(_, attached)| !attached.iter().any(|a| a.port.is_ok()));
+    // Whoever asks for nothing needs none: what runs on the host's network, Steppe itself included, is no cause for worry.
+    let without_address = core.planner.workloads().filter(|(workload, attached)| {
+        workload.grants().next().is_some() && !attached.iter().any(|a| a.port.is_ok())
+    });
     let not_attached =
         core.planner.workloads().filter(|(workload, _)| core.planner.not_attached(workload).is_some());
     v1::ControlStatus {

@@ -12,6 +12,8 @@ const NAME: &str = "grant";
 /// How control begins the place where a grant was written.
 const TAG_OF: &str = "tag of ";
 const LABEL_OF: &str = "label of ";
+/// How it begins the reason for one that nobody wrote.
+const MEMBER_OF: &str = "member of ";
 
 pub(super) fn judge(case: &Case<'_>) -> Option<Link> {
     let Some(grant) = &case.pair.grant else { return Some(missing(case)) };
@@ -27,12 +29,13 @@ pub(super) fn judge(case: &Case<'_>) -> Option<Link> {
     Some(Link::refused(NAME, "its grant does not hold", text, fix))
 }
 
-/// `tag connect_to=web:80 (Consul service api-1)`
+/// `tag connect_to=web:80 (Consul service api-1)`, or `member of the network of alice`
 fn written(grant: &GrantInfo) -> String {
     let GrantInfo { text, origin, .. } = grant;
     match (origin.strip_prefix(TAG_OF), origin.strip_prefix(LABEL_OF)) {
         (Some(place), _) => format!("tag connect_to={text} ({place})"),
         (_, Some(place)) => format!("label steppe.connect_to={text} ({place})"),
+        _ if origin.starts_with(MEMBER_OF) => origin.clone(),
         _ if origin.is_empty() => format!("connect_to={text}"),
         _ => format!("connect_to={text} ({origin})"),
     }

@@ -67,7 +67,7 @@ fn a_process_that_is_down_is_mended_by_starting_it() {
     broken(a, "stranger", "web:80", &NO_GRANT);
     refused(&stranger, web);
 
-    for daemon in [&a.suite.control, &a.suite.proxy, &a.suite.netfilter_agent] {
+    for daemon in a.suite.all() {
         daemon.kill();
     }
     broken(a, "api", "web:80", &untold("control", "control is down", "start steppe-control "));

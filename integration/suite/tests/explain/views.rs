@@ -19,7 +19,10 @@ fn status_services_and_workloads_say_what_is() {
     let _redis = alice(Run::serve("redis-1", 6379).label("steppe.service", "redis:6379"));
     let _mate = alice(Run::idle("mate").label("steppe.connect_to", "redis"));
     let api = a.docker.run(Run::idle("api").label("steppe.connect_to", "web:80,empty:1"));
-    let _host = a.docker.run(Run::idle("on-host").network("host"));
+    let on_host = |name: &str| Run::idle(name).network("host");
+    let _host = a.docker.run(on_host("on-host").label("steppe.connect_to", "web:80"));
+    // Asks for nothing, as Steppe's own containers do.
+    let _bystander = a.docker.run(on_host("bystander"));
     let to = vip(a, "web", 80);
     reaches(&api, to);
     refused(&api, (to.ip(), 81).into());
@@ -31,7 +34,7 @@ fn status_services_and_workloads_say_what_is() {
     let rows: Vec<Vec<&str>> = status.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(rows[0], ["a", "OK"]);
     assert_eq!(rows[1], ["COMPONENT", "VERSION", "UP", "IN", "FORCE", "STATE"]);
-    for (row, name) in rows[2..5].iter().zip(["control", "proxy", "netfilter-agent"]) {
+    for (row, name) in rows[2..6].iter().zip(["control", "proxy", "netfilter-agent", "dns"]) {
         assert_eq!((row[0], row[1], row[4]), (name, env!("CARGO_PKG_VERSION"), "ok"), "{status}");
         assert_eq!(row[3].starts_with('r'), name != "control", "{status}");
     }
@@ -39,7 +42,7 @@ fn status_services_and_workloads_say_what_is() {
         assert!(rows.contains(&vec![source, "live", "0s", "-"]), "{status}");
     }
     assert!(
-        status.contains("workloads 6 (1 without an address)  services 3 (1 empty)  ignored tags 0"),
+        status.contains("workloads 7 (1 without an address)  services 3 (1 empty)  ignored tags 0"),
         "{status}"
     );
     let parsed = json(a, &["status"]);
@@ -52,7 +55,7 @@ fn status_services_and_workloads_say_what_is() {
     let row =
         |name: &str| rows.iter().find(|row| row[0] == name).unwrap_or_else(|| panic!("{name}: {services}"));
     let ip = to.ip().to_string();
-    assert_eq!(row("web")[..6], ["web", &ip, "80", "proxy", "2/2", "1"]);
+    assert_eq!(row("web")[..6], ["web", &ip, "80", "proxy", "2/2", "2"]);
     assert_eq!(row("alice/redis")[2..6], ["*", "proxy", "1/1", "1"]);
     assert_eq!(row("empty")[2..6], ["1", "proxy", "0/0", "1"]);
     assert!(services.lines().any(|line| line.starts_with("empty ") && line.contains("no instance for ")));
@@ -71,7 +74,7 @@ fn status_services_and_workloads_say_what_is() {
     assert!(row[5].starts_with("veth") && line.contains("web:80"), "{workloads}");
     let line = workloads.lines().find(|line| line.starts_with("on-host ")).unwrap_or_default();
     assert!(line.contains("no address of its own"), "{workloads}");
-    assert_eq!(json(a, &["workloads"])["workloads"].as_array().map(Vec::len), Some(6));
+    assert_eq!(json(a, &["workloads"])["workloads"].as_array().map(Vec::len), Some(7));
 
     for container in web {
         container.remove();

@@ -110,3 +110,12 @@ fn another_users_service_needs_its_leave() {
     expect(&facts, Verdict::Refused, "allow", "bob does not allow alice", "provider tag steppe.allow=alice");
     assert_eq!(judge(&facts).links.len(), 2);
 }
+
+#[test]
+fn a_grant_that_comes_with_the_network_says_so() {
+    let facts = planned(|plan| {
+        let grant = plan.pair.grant.as_mut().unwrap();
+        (grant.port, grant.origin) = (80, "member of the network of alice".into());
+    });
+    assert_eq!(judge(&facts).links[0].text, "member of the network of alice");
+}
