@@ -19,6 +19,7 @@ mod orders;
 mod sources;
 mod story;
 mod strangers;
+mod tenants;
 mod testbed;
 mod truth;
 mod upgrades;
