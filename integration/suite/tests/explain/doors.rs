@@ -147,10 +147,16 @@ fn another_hosts_published_port_is_reached_by_grant() {
 fn members_of_a_network_reach_each_other_and_nobody_else() {
     let cluster = Cluster::hosts(1).without_consul().start();
     let a = cluster.one();
+    a.suite.control.arg("--users=alice").arg("--users=bob");
     a.suite.start();
     for user in ["alice", "bob"] {
-        let ensured = a.steppe(&["network", "ensure", user]);
-        assert_eq!(ensured.code, 0, "{}{}", ensured.stdout, ensured.stderr);
+        eventually(SOON, &format!("{user} has a network"), || {
+            let listed = a.docker.call("GET", "/networks", &Value::Null);
+            let name = format!("steppe-{user}");
+            let there =
+                listed.as_array().is_some_and(|all| all.iter().any(|network| network["Name"] == name));
+            there.then_some(()).ok_or(listed)
+        });
     }
     let on = |name: &str, user: &str| {
         Run::serve(name, 5432).label("steppe.user", user).network(&format!("steppe-{user}"))
