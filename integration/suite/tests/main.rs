@@ -5,6 +5,7 @@ mod bad_input;
 mod bystander;
 mod common;
 mod demo;
+mod dns;
 mod docker_only;
 mod docs;
 mod explain;
