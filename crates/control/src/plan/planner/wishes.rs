@@ -74,6 +74,8 @@ impl Planner {
 
     pub(super) fn created(&mut self, container: Container) {
         if !self.workloads.contains_key(&container.id) {
+            // What could not be done while it ran can be now.
+            self.wishes.attached.remove(&container.id);
             self.dirty_workloads.insert(container.id.clone());
             self.wishes.created.insert(container.id.clone(), container);
         }
