@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use steppe_api::{serve::serve, sync::SyncServer, uds, v1::dns_server::DnsServer};
 use steppe_daemon::shutdown_signal;
 use tokio::{
@@ -29,12 +30,13 @@ use crate::{
     zone::Rules,
 };
 
-/// Without a word from control it forwards after this, if nobody else answers on the address: a container must not lose the rest of the world because control
-/// is away.
+/// Without a word from control it forwards after this, if nobody else answers on the address: a container must not lose the
+/// rest of the world because control is away.
 const GRACE: Duration = Duration::from_secs(3);
 /// How often it is tried to listen where somebody else does.
 const RETRY: Duration = Duration::from_millis(200);
-/// How long the questions that are open at the end may take: a little more than a forwarded one does, and less than Nomad's five seconds.
+/// How long the questions that are open at the end may take: a little more than a forwarded one does, and less than Nomad's
+/// five seconds.
 const DRAIN: Duration = Duration::from_millis(4_500);
 
 /// Serves until SIGTERM or SIGINT, and drains.
@@ -48,6 +50,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     // Before anything else: who finds the socket taken has nothing to start.
     let socket = uds::bind(&path)?;
     let address = config.address();
+    raise_descriptor_limit();
     // A privilege that is missing shows now, and not when the first name is to be answered.
     probe(address).map_err(|error| DnsError::listen(address, error))?;
     let desk = Arc::new(desk(&config));
@@ -95,6 +98,14 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         ended = grpc => ended.context("the gRPC server broke"),
         ended = questions => ended.map_err(Into::into),
         () = resolvers(&config, &desk.forwarder.upstreams) => unreachable!("they are watched for ever"),
+    }
+}
+
+/// A question that is with a resolver has a socket: the soft limit on descriptors is raised to the hard one.
+fn raise_descriptor_limit() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        warn!(%error, "can't raise the descriptor limit; the present one stays");
     }
 }
 

@@ -17,8 +17,8 @@ const PORT: u16 = 53;
 ///
 /// It needs CAP_NET_BIND_SERVICE, for port 53. What it answers comes from steppe-control, through its socket in RUN_DIR; look at it
 /// there with `grpcurl -unix -plaintext RUN_DIR/dns.sock list`. It listens as soon as it knows what to answer; without
-/// steppe-control it forwards after 3 seconds, unless another dns listens there. Two of it, started with --instance a and --instance b, can be replaced one
-/// after the other without a lost question.
+/// steppe-control it forwards after 3 seconds, unless another dns listens there. Two of it, started with --instance a and
+/// --instance b, can be replaced one after the other without a lost question.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "steppe-dns", version, max_term_width = 100)]
 pub struct Config {

@@ -1,5 +1,5 @@
-//! Everything that is done with bytes from outside, from a packet to its answer, without a socket: for `fuzz/`, whose corpus a test of this crate runs
-//! as well. Each function panics when what came out breaks a promise.
+//! Everything that is done with bytes from outside, from a packet to its answer, without a socket: for `fuzz/`, whose corpus a
+//! test of this crate runs as well. Each function panics when what came out breaks a promise.
 
 use std::{net::Ipv4Addr, sync::OnceLock, time::Instant};
 

@@ -12,8 +12,8 @@ use crate::desk::Desk;
 pub(crate) use socket::probe;
 use udp::UdpServer;
 
-/// How long UDP must have been quiet, once nothing new is led to us, to be sure that nothing is under way: a packet from the lookup of its socket to that
-/// socket's queue takes microseconds, unless the processor is taken away in between.
+/// How long UDP must have been quiet, once nothing new is led to us, to be sure that nothing is under way: a packet gets from the
+/// choice of its socket to that socket's queue in microseconds, unless the processor is taken away in between.
 const QUIET: Duration = Duration::from_millis(50);
 
 /// Both ways in, open.
@@ -44,8 +44,8 @@ impl Serving {
         self.udp.ended().await
     }
 
-    /// Lets no more in, and answers what is in: new packets go to the other dns that shares the address, if there is one; of those that were queued here none
-    /// is lost. Ends when all are answered.
+    /// Lets no more in, and answers what is in: new packets go to the other dns that shares the address, if there is one; of
+    /// those that were queued here none is lost. Ends when all are answered.
     pub(crate) async fn drain(mut self, desk: &Desk) {
         socket::turn_away(self.udp.socket());
         self.stop.send_replace(true);

@@ -2,6 +2,7 @@
 
 mod lookup;
 mod network;
+mod records;
 mod view;
 
 pub(crate) use lookup::{Finding, Rules, Why};

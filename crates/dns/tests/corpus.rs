@@ -1,5 +1,5 @@
-//! The packets that fuzzing has found to be worth keeping, and those that are hostile by design, through the functions that are fuzzed. A packet that
-//! once did harm is put into `fuzz/corpus`.
+//! Packets that are hostile by design, and those that fuzzing finds to be worth keeping, through the functions that are fuzzed.
+//! A packet that once did harm is put into `fuzz/corpus`.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -26,8 +26,8 @@ pub enum Unknown {
     Away(Away),
 }
 
-/// Where a workload asks from: by control, or, when that is down, by the netfilter-agent. An address is taken as it is, whether or not it
-/// is anybody's.
+/// Where a workload asks from: by control, or, when that is down, by the netfilter-agent. An address is taken as it is, whether
+/// or not it is anybody's.
 ///
 /// # Errors
 /// [`Unknown`], with what to say.

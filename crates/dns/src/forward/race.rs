@@ -11,8 +11,8 @@ use crate::wire::{Answer, Request};
 
 /// The next resolver is asked as well when the last one has not answered for so long.
 const NEXT: Duration = Duration::from_millis(300);
-/// "There is no such name" from a resolver that was asked as well counts when those before it have been silent for so long: they may know
-/// names that it does not.
+/// "There is no such name" from a resolver that was asked as well counts when those before it have been silent for so long:
+/// they may know names that it does not.
 const PATIENCE: Duration = Duration::from_millis(900);
 /// After this the question has failed; a resolver library asks again after 5 s (resolv.conf(5)).
 const DEADLINE: Duration = Duration::from_secs(4);

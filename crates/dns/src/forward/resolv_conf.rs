@@ -13,8 +13,8 @@ use tracing::{info, warn};
 
 use super::Upstreams;
 
-/// How often it is looked whether the file is another one. What is asked costs a microsecond; events on a file that is replaced through a
-/// link, on a mount of a container, would have to be watched in several places.
+/// How often it is looked whether the file is another one. That costs a microsecond; events on a file that is replaced through
+/// a link, on a mount of a container, would have to be watched in several places.
 const LOOK: Duration = Duration::from_secs(1);
 /// The port of the domain name system.
 const PORT: u16 = 53;

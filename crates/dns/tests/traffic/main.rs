@@ -1,5 +1,5 @@
-//! dns as it is: the real binary in a network namespace of the test's own, a real unix socket and Sync stream, real questions, and resolvers
-//! of the test's own. Root is needed (or CAP_SYS_ADMIN and CAP_NET_ADMIN); without it every test fails and says so.
+//! dns as it is: the real binary in a network namespace of the test's own, a real unix socket and Sync stream, real questions,
+//! and resolvers of the test's own. Root is needed (or CAP_SYS_ADMIN and CAP_NET_ADMIN); without it every test fails and says so.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
