@@ -145,6 +145,12 @@ impl State {
         self.workloads.get(id).map(|entry| &*entry.bound)
     }
 
+    /// The workload behind a bridge port.
+    pub(crate) fn workload_behind(&self, port: IfName) -> Option<&Bound> {
+        let id = self.by_port.get(&port)?;
+        self.workloads.get(id).map(|entry| &*entry.bound)
+    }
+
     /// Whether the kernel has taken over.
     pub(crate) fn takeover(&self) -> bool {
         self.takeover

@@ -53,10 +53,8 @@ fn port_text((protocol, port): HostPort) -> String {
 /// What was refused of whom, or at which port.
 fn counts(state: &State, kernel: &mut Kernel) -> Result<Vec<v1::DoorCount>, Error> {
     let mut counts = Vec::new();
-    let by_port = |name: IfName, packets| {
-        let bound = state.workloads().find(|bound| bound.port == name)?;
-        Some(of_workload(DoorName::Spoofing, bound, packets))
-    };
+    let by_port =
+        |name: IfName, packets| Some(of_workload(DoorName::Spoofing, state.workload_behind(name)?, packets));
     let by_address = |bridge: IfName, ip, packets| {
         let bound = state.workload_at(ip).filter(|bound| bound.bridge == bridge)?;
         Some(of_workload(DoorName::Leaving, bound, packets))
@@ -73,7 +71,7 @@ fn counts(state: &State, kernel: &mut Kernel) -> Result<Vec<v1::DoorCount>, Erro
             by_port(Parts(element.key).interface()?, element.packets)
         })?,
     );
-    counts.extend(kernel.elements(SetName::Networks, |element| {
+    counts.extend(kernel.elements(SetName::Crossed, |element| {
         by_network(Parts(element.key).interface()?, element.packets)
     })?);
     counts.extend(kernel.elements(SetName::Tried, |element| {

@@ -1,16 +1,17 @@
 //! The doors `published`, `leaving` and `networks`, in the inet table.
 //!
 //! Each begins with its set `NAME_door`, which is empty while the door is off, and ends by counting and with its set
-//! `NAME_shut`, which has elements while it is enforced. Only new connections are looked at: what a container dialled itself
-//! from a port that happens to be published goes on, and a change of a door's mode cuts nothing.
+//! `NAME_shut`, which has elements while it is enforced. But for who is heard from a network, only new connections are looked
+//! at: what a container dialled itself from a port that happens to be published goes on, and a change of a door's mode cuts
+//! nothing.
 
 use super::{
     Chain, ChainKind, Hook, Rule, SetName, Verdict,
     chains::{REJECT, hook, inet, priority},
     phrases::{
         Part, accept, by_loopback, by_root, count, drop_it, from_where_it_lives, goto, is_in, is_known,
-        is_new, is_not_in, is_translated, jump, not_to_this_host, phrase, sentence, to_bridge, to_this_host,
-        unsaid, verdict,
+        is_new, is_not_in, is_not_invalid, is_translated, jump, not_to_this_host, phrase, sentence,
+        to_bridge, to_this_host, unsaid, verdict,
     },
     steps::{ipv4, ipv6},
 };
@@ -24,6 +25,7 @@ pub(crate) mod counter {
 
 pub(super) const CROSSING: &str = "crossing";
 pub(super) const UNTRANSLATED: &str = "untranslated";
+const COUNT_CROSSED: &str = "count_crossed";
 const CROSSED: &str = "crossed";
 const CROSSED_LOCALLY: &str = "crossed_locally";
 const FROM_NETWORK: &str = "from_network";
@@ -57,19 +59,27 @@ fn open_or_shut(part: Part, door: SetName) -> super::phrases::Phrase {
 }
 
 fn networks() -> Vec<Chain> {
-    let crossed = |name, end| {
+    let network = |part| is_in(&[part], SetName::Networks);
+    let shut = || is_in(&[Part::Network], SetName::NetworksShut);
+    vec![
         chain(
-            name,
+            COUNT_CROSSED,
             vec![
                 sentence([count(counter::NETWORKS)]),
-                sentence([is_in(&[Part::Network], SetName::NetworksShut), end]),
+                // For the elements' counters alone.
+                sentence([is_in(&[Part::OutputName], SetName::Crossed)]),
+                sentence([is_in(&[Part::InputName], SetName::Crossed)]),
             ],
-        )
-    };
-    let network = |part| is_in(&[part], SetName::Networks);
-    vec![
-        crossed(CROSSED, drop_it()),
-        crossed(CROSSED_LOCALLY, goto(REJECT)),
+        ),
+        chain(
+            CROSSED,
+            vec![
+                // What is left of a connection that was allowed is not an attempt.
+                sentence([is_not_invalid(), jump(COUNT_CROSSED)]),
+                sentence([shut(), drop_it()]),
+            ],
+        ),
+        chain(CROSSED_LOCALLY, vec![sentence([jump(COUNT_CROSSED)]), sentence([shut(), goto(REJECT)])]),
         // What is forwarded.
         chain(
             CROSSING,
@@ -81,7 +91,7 @@ fn networks() -> Vec<Chain> {
                 sentence([is_in(&[Part::InputName, Part::OutputName], SetName::Siblings), accept()]),
                 sentence([network(Part::OutputName), goto(CROSSED)]),
                 // To the rest of the world it may.
-                sentence([to_bridge(), network(Part::InputName), goto(CROSSED)]),
+                sentence([network(Part::InputName), to_bridge(), goto(CROSSED)]),
             ],
         ),
         // Who is no known workload is not heard behind a network's ports, not even by this host.
@@ -89,12 +99,12 @@ fn networks() -> Vec<Chain> {
             FROM_NETWORK,
             vec![
                 sentence([
+                    network(Part::InputName),
                     unsaid(ipv4()),
                     is_not_in(SENDER, SetName::Workloads),
-                    network(Part::InputName),
                     goto(CROSSED),
                 ]),
-                sentence([phrase("meta nfproto ipv6", ipv6()), network(Part::InputName), goto(CROSSED)]),
+                sentence([network(Part::InputName), phrase("meta nfproto ipv6", ipv6()), goto(CROSSED)]),
             ],
         ),
     ]
@@ -229,15 +239,18 @@ fn entries() -> Vec<Chain> {
         ])
     };
     let networks = || open_or_shut(Part::Network, SetName::NetworksDoor);
-    let base = |name, at, to| {
-        inet(name, hook(ChainKind::Filter, at, priority::DOORS), vec![sentence([is_new(), goto(to)])])
-    };
+    let base = |name, at, rules| inet(name, hook(ChainKind::Filter, at, priority::DOORS), rules);
     vec![
-        chain(
-            KNOCKING,
-            vec![sentence([networks(), jump(FROM_NETWORK)]), published(PUBLISHED_IN), leaving(LEAVING_IN)],
+        chain(KNOCKING, vec![published(PUBLISHED_IN), leaving(LEAVING_IN)]),
+        base(
+            "doors",
+            Hook::Prerouting,
+            vec![
+                // Not only new connections: nobody shall put in a word where others talk.
+                sentence([networks(), jump(FROM_NETWORK)]),
+                sentence([is_new(), goto(KNOCKING)]),
+            ],
         ),
-        base("doors", Hook::Prerouting, KNOCKING),
         chain(
             LOCAL,
             vec![
@@ -248,7 +261,7 @@ fn entries() -> Vec<Chain> {
                 sentence([networks(), is_in(&[Part::OutputName], SetName::Networks), goto(CROSSED_LOCALLY)]),
             ],
         ),
-        base("local_doors", Hook::Output, LOCAL),
+        base("local_doors", Hook::Output, vec![sentence([is_new(), goto(LOCAL)])]),
     ]
 }
 

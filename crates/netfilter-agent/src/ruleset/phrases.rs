@@ -4,7 +4,7 @@
 use super::{
     Comparison, Expression, PacketPart, Register, Rule, SetName, Verdict,
     expression::{Fib, Known},
-    steps::{DNAT, ESTABLISHED, NEW, R0, RELATED, UDP, is_bridge, padded_text, some_bit},
+    steps::{DNAT, ESTABLISHED, INVALID, NEW, R0, RELATED, UDP, is_bridge, padded_text, some_bit},
 };
 
 /// A part of a rule.
@@ -136,6 +136,15 @@ pub(super) fn count(counter: &'static str) -> Phrase {
 /// `ct state new`
 pub(super) fn is_new() -> Phrase {
     phrase("ct state new", some_bit(Known::State, NEW))
+}
+
+/// `ct state != invalid`
+pub(super) fn is_not_invalid() -> Phrase {
+    let steps = vec![
+        Expression::Known(Known::State, R0),
+        Expression::Compare(R0, Comparison::Different, INVALID.to_ne_bytes().into()),
+    ];
+    phrase("ct state != invalid", steps)
 }
 
 /// `ct state established,related`

@@ -108,8 +108,10 @@ pub(crate) enum SetName {
     EndpointsAny,
     /// The virtual IPs, for their counters, which count what was refused. The comment is the service.
     Vips,
-    /// The bridges of networks; their counters count what was refused there. The comment holds the rest of the network.
+    /// The bridges of networks. The comment holds the rest of the network.
     Networks,
+    /// The same again, for their counters, which count what was refused there.
+    Crossed,
     /// Each bridge of a network with itself: what is forwarded within.
     Siblings,
     /// The families whose packets the door `networks` looks at: none, or all.
@@ -215,7 +217,7 @@ const HOST_PORT: &[Key] = &[Key::Protocol, Key::Port];
 const ADDRESS: &[Key] = &[Key::Ipv4, Key::Port];
 
 /// All of them.
-pub(crate) static SETS: [Set; 40] = [
+pub(crate) static SETS: [Set; 41] = [
     // set workloads { type ifname . ipv4_addr; }
     set(SetName::Workloads, "workloads", Family::Inet, &[Key::IfName, Key::Ipv4], &[], Kind::Plain),
     // set grants { type ipv4_addr . ipv4_addr . inet_proto . inet_service; counter; }
@@ -252,8 +254,10 @@ pub(crate) static SETS: [Set; 40] = [
     ),
     // set vips { type ipv4_addr; counter; }
     set(SetName::Vips, "vips", Family::Inet, &[Key::Ipv4], &[], Kind::Counting),
-    // set networks { type ifname; counter; }
-    inet(SetName::Networks, "networks", &[Key::IfName], Kind::Counting),
+    // set networks { type ifname; }
+    inet(SetName::Networks, "networks", &[Key::IfName], Kind::Plain),
+    // set crossed { type ifname; counter; }
+    inet(SetName::Crossed, "crossed", &[Key::IfName], Kind::Counting),
     // set siblings { type ifname . ifname; }
     inet(SetName::Siblings, "siblings", &[Key::IfName, Key::IfName], Kind::Plain),
     // set networks_door { type nf_proto; }

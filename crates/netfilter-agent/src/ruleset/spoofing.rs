@@ -91,17 +91,27 @@ pub(super) fn chains() -> Vec<Chain> {
     ]
 }
 
-/// What is forwarded from one port to another. Who is no known workload is not heard behind a network's ports.
+/// What is forwarded from one port to another. Who is no known workload is not heard behind a network's ports, and hears
+/// nothing.
 pub(super) fn forward() -> Chain {
     bridge(
         "forward",
         hook(ChainKind::Filter, Hook::Forward, priority::BRIDGE_FORWARD),
-        vec![sentence([
-            is_in(&[Part::LinkType], SetName::SpoofingDoor),
-            is_in(&[Part::OutputName], SetName::Members),
-            is_not_in(&[Part::InputName], SetName::Members),
-            goto(SPOOFED),
-        ])],
+        vec![
+            sentence([
+                is_in(&[Part::LinkType], SetName::SpoofingDoor),
+                is_in(&[Part::OutputName], SetName::Members),
+                is_not_in(&[Part::InputName], SetName::Members),
+                goto(SPOOFED),
+            ]),
+            // Nobody's fault: what is said to all is said to it too.
+            sentence([
+                is_in(&[Part::LinkType], SetName::SpoofingShut),
+                is_in(&[Part::InputName], SetName::Members),
+                is_not_in(&[Part::OutputName], SetName::Members),
+                drop_it(),
+            ]),
+        ],
     )
 }
 

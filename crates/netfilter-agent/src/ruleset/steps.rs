@@ -14,6 +14,8 @@ pub(super) const R4: Register = Register(4);
 pub(super) const CONFIRMED: u32 = 1 << 3;
 /// `IPS_DST_NAT`.
 pub(super) const DNAT: u32 = 1 << 5;
+/// `NF_CT_STATE_INVALID_BIT`.
+pub(super) const INVALID: u32 = 1;
 /// `NF_CT_STATE_BIT(IP_CT_ESTABLISHED)`.
 pub(super) const ESTABLISHED: u32 = 1 << 1;
 /// `NF_CT_STATE_BIT(IP_CT_RELATED)`.

@@ -132,7 +132,7 @@ impl Found {
             SetName::Peers | SetName::Peers6 | SetName::PeerPorts => self.ranges.take(set, element)?,
             SetName::LocalUids => self.doors.uid(&mut key)?,
             // These follow from the others.
-            SetName::Siblings | SetName::Subnets | SetName::Hardware => {}
+            SetName::Siblings | SetName::Crossed | SetName::Subnets | SetName::Hardware => {}
             SetName::Guarded | SetName::Members => {}
             SetName::Exposed | SetName::Public | SetName::Tried => {}
             SetName::NetworksDoor

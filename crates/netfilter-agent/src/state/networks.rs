@@ -29,6 +29,7 @@ pub(super) fn elements(bridged: &Bridged) -> Vec<Element> {
             comment: format!("{user} {subnet} {gateway}"),
             ..Element::key(SetName::Networks, name)
         },
+        Element::key(SetName::Crossed, name),
         Element::key(SetName::Siblings, name.interface(bridged.bridge)),
     ];
     let ends = (subnet.network().to_bits().into(), subnet.broadcast().to_bits().into());

@@ -191,6 +191,13 @@ impl Host {
         self.net.ip(&format!("-o link show {name}")).split(':').next().unwrap().parse().unwrap()
     }
 
+    /// The hardware address of a link.
+    pub fn mac(&self, name: &str) -> String {
+        let link = self.net.ip(&format!("-o link show {name}"));
+        let (_, rest) = link.split_once("link/ether ").unwrap();
+        rest.split(' ').next().unwrap().into()
+    }
+
     pub fn remove_port(&self, container: &Container) {
         self.net.ip(&format!("link del {}", container.port));
     }

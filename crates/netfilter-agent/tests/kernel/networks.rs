@@ -1,12 +1,17 @@
 //! From one user's network nothing passes to any other bridge, nor from anywhere into it.
 
-use std::{io::ErrorKind, net::Ipv4Addr};
+use std::{
+    io::ErrorKind,
+    net::{Ipv4Addr, UdpSocket},
+    time::Duration,
+};
 
 use steppe_api::v1::{DoorMode, DoorName, Protocol};
 
 use crate::{
     agent::Agent,
     control::{Control, block_on, grant, service_port_with, virtual_ip},
+    frames::{IPV4, Wire, ethernet, mac, udp},
     keep::{ALLOWED, NOBODY, doors, guarded, in_each_mode, network, network_of},
     net::{Container, Host, Namespace},
     server::{Connection, Server, ask},
@@ -144,6 +149,32 @@ fn local_processes_reach_members_by_their_uid() {
         let before = control.refused(DoorName::Networks).await;
         assert!(by(0) && by(ALLOWED));
         assert_eq!(control.refused(DoorName::Networks).await, before);
+    });
+}
+
+#[test]
+fn who_is_not_known_puts_no_word_in_where_others_talk() {
+    let stage = stage();
+    let unknown = stage.host.container(9);
+    let here = stage.host.net.udp(Ipv4Addr::new(192, 0, 2, 1));
+    let port = here.local_addr().unwrap().port();
+    here.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    // Of frames, the port that they come from.
+    let there = stage.outside.run(|| UdpSocket::bind(("192.0.2.2", 9)).unwrap());
+    let wire = Wire::new(&unknown.net, "eth0");
+    let word = udp(Ipv4Addr::new(192, 0, 2, 2), Ipv4Addr::new(192, 0, 2, 1), port, "x");
+    let word = ethernet(mac(&unknown.mac), mac(&stage.host.mac("br0")), IPV4, &word);
+    block_on(async {
+        let mut control = stage.control().await;
+        there.send_to(b"?", ("192.0.2.1", port)).unwrap();
+        here.recv_from(&mut [0; 1]).unwrap();
+        here.send_to(b"!", ("192.0.2.2", 9)).unwrap();
+        there.recv_from(&mut [0; 1]).unwrap();
+        in_each_mode(&mut control, DoorName::Networks, || {
+            wire.send(&word);
+            here.recv_from(&mut [0; 1]).is_ok()
+        })
+        .await;
     });
 }
 

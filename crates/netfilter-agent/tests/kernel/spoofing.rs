@@ -202,10 +202,9 @@ fn behind_a_networks_ports_nobody_is_heard_who_is_not_known() {
         let wire = Wire::new(&unknown.net, "eth0");
         let own = mac(&unknown.mac);
         let target = |socket: &std::net::UdpSocket| socket.local_addr().unwrap().port();
-        let host_mac = stage.host.net.run(|| std::fs::read_to_string("/sys/class/net/br0/address"));
         let destinations = [
             (mac(&stage.sibling.mac), SIBLING, target(&server)),
-            (host_mac.map(|text| mac(text.trim())).unwrap_or(BROADCAST), GATEWAY, target(&on_host)),
+            (mac(&stage.host.mac("br0")), GATEWAY, target(&on_host)),
         ];
         let nowhere = Ipv4Addr::new(198, 51, 100, 1);
         let frames = destinations.iter().flat_map(|(to, ip, port)| {
@@ -241,6 +240,14 @@ fn behind_a_networks_ports_nobody_is_heard_who_is_not_known() {
             let (_, from) = socket.recv_from(&mut byte).unwrap();
             assert_eq!((&byte, from.ip()), (b"y", stage.liar.ip.into()));
         }
+        // Nor does it hear them: `own question` is for everybody, and the end for it alone, from this host.
+        let ears = Wire::new(&unknown.net, "eth0");
+        let (question, end) = (&honest(&stage.liar)[3], udp(GATEWAY, unknown.ip, 9, "the end"));
+        let sibling = Wire::new(&stage.sibling.net, "eth0");
+        Wire::new(&stage.liar.net, "eth0").send(&question.1);
+        assert_eq!(sibling.hear(question.0, &[]), Vec::<String>::new(), "it was said");
+        Wire::new(&stage.host.net, "br0").send(&ethernet(mac(FOREIGN), own, IPV4, &end));
+        assert_eq!(ears.hear("the end", &[question.0.into()]), Vec::<String>::new());
         // Once it is known it is one of them.
         control.port_of(&unknown).await;
         assert_eq!(control.upsert(vec![workload(&stage.host, &unknown)]).await, []);
