@@ -106,8 +106,8 @@ pub(crate) enum Command {
         /// Steppe is not installed yet: what the system job needs of this client is looked at, too
         #[arg(long)]
         preflight: bool,
-        /// Nothing of the above: sum up what the doors that only watch would have refused. Exits 1 when there is something, 4 when
-        /// the netfilter-agent can't be asked
+        /// Nothing of the above: sum up what doors refused, or would refuse that only watch. Exits 1 when enforcing would cut
+        /// something, 4 when the netfilter-agent can't be asked
         #[arg(long, conflicts_with = "preflight")]
         audit: bool,
         #[command(flatten)]

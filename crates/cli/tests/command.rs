@@ -129,7 +129,7 @@ fn what_doors_would_refuse_is_summed_up() {
     let suite = whole();
     let Ran { code, stdout, stderr } = suite.run(&["doctor", "--audit"]);
     assert_eq!((code, &*stderr), (1, ""));
-    has(&stdout, "published  7        bob   pg-1  24011/tcp\n");
+    has(&stdout, "published  audit    7        bob   pg-1  24011/tcp\n");
     has(&stdout, "watched for 1m0s, or longer\n");
     has(&stdout, "to enforce: steppe-control --door published=enforce\n");
     let json = suite.run(&["--json", "doctor", "--audit"]);

@@ -46,6 +46,29 @@ pub(crate) fn links(question: &Question<'_>) -> Vec<Link> {
 }
 
 impl<'a> Question<'a> {
+    /// What is wrong with the question; `None` when nothing is: where ports have doors, one must be named.
+    pub(crate) fn problem(&self) -> Option<String> {
+        let ip = self.target.ip;
+        if self.target.port != 0 || self.is_own(ip) {
+            return None;
+        }
+        if self.is_here(ip) {
+            return Some(published::portless(self));
+        }
+        (members::judge(self).is_none() && self.is_peer(ip)).then(|| leaving::portless(self))
+    }
+
+    /// Whether an address is this host's.
+    fn is_here(&self, ip: IpAddr) -> bool {
+        ip.is_loopback() || self.facts.local.contains(&ip)
+    }
+
+    /// Whether an address is dns's or the proxy's, or who asks itself.
+    fn is_own(&self, ip: IpAddr) -> bool {
+        let at = self.facts.addresses;
+        ip == at.dns || ip == at.listener || (ip.is_loopback() && self.workload.is_some())
+    }
+
     /// Where it sends from.
     fn address(&self) -> Option<Link> {
         const NAME: &str = "address";
@@ -81,7 +104,7 @@ impl<'a> Question<'a> {
         if ip.is_loopback() && self.workload.is_some() {
             return Link::ok(NONE, format!("{ip} is the workload itself: no door of Steppe's is there"));
         }
-        if ip.is_loopback() || self.facts.local.contains(&ip) {
+        if self.is_here(ip) {
             return published::judge(self);
         }
         if let Some(link) = members::judge(self) {

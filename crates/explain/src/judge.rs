@@ -90,6 +90,9 @@ fn at_the_door(facts: &Facts, target: Target) -> Explanation {
         Err(problem) => return conclude(facts, None, vec![unknown_workload(facts, &problem)]),
     };
     let question = Question { facts, firewall, doors, workload: workload.as_ref(), target };
+    if let Some(problem) = question.problem() {
+        return nonsense(facts, &problem);
+    }
     let mut explanation = conclude(facts, None, doors::links(&question));
     if let Some(workload) = &workload {
         explanation.workload = text::workload(workload, question.attachment());

@@ -1,4 +1,5 @@
-//! `steppe doctor --audit`: what doors that only watch would have refused, and what to write so that it goes on.
+//! `steppe doctor --audit`: what doors that only watch would have refused, what to write so that it goes on, and what shut ones
+//! did refuse.
 
 use std::fmt::Write as _;
 
@@ -19,10 +20,13 @@ pub(crate) struct Audit {
     off: Vec<&'static str>,
     /// For how long has been counted, at least: the kernel counts on while the netfilter-agent is upgraded.
     watched_seconds: u64,
+    /// What doors that only watch would have refused.
     cut: Vec<Cut>,
+    /// What doors that are shut did refuse.
+    refused: Vec<Cut>,
 }
 
-/// What one door would have refused of one workload or at one port.
+/// What one door refused, or would have, of one workload or at one port.
 #[derive(Debug, Serialize)]
 struct Cut {
     door: &'static str,
@@ -53,21 +57,33 @@ impl Audit {
             let states = doors.doors.iter().filter(move |state| state.mode() == mode);
             states.map(|state| state.name()).collect::<Vec<_>>()
         };
-        let watching = kept(DoorMode::Audit);
-        let mut cut: Vec<Cut> = Vec::new();
-        for state in doors.doors.iter().filter(|state| watching.contains(&state.name())) {
-            let counts: Vec<_> = doors.counts.iter().filter(|count| count.door() == state.name()).collect();
-            let known: u64 = counts.iter().map(|count| count.packets_total).sum();
-            cut.extend(counts.into_iter().map(Cut::from));
-            // What can't be told apart.
-            if let Some(packets) = state.refused_total.checked_sub(known).filter(|rest| *rest > 0) {
-                let rest = DoorCount { door: state.name, packets_total: packets, ..DoorCount::default() };
-                cut.push(Cut::from(&rest));
-            }
+        let names = |mode| kept(mode).into_iter().map(door_name).collect();
+        Self {
+            watching: names(DoorMode::Audit),
+            off: names(DoorMode::Off),
+            watched_seconds,
+            cut: counted(doors, &kept(DoorMode::Audit)),
+            refused: counted(doors, &kept(DoorMode::Enforce)),
         }
-        cut.sort_by(|a, b| (a.door, b.packets, &a.name).cmp(&(b.door, a.packets, &b.name)));
-        let names = |doors: Vec<DoorName>| doors.into_iter().map(door_name).collect();
-        Self { watching: names(watching), off: names(kept(DoorMode::Off)), watched_seconds, cut }
+    }
+
+    fn table(&self) -> Table {
+        let mut table = Table::new(&["DOOR", "MODE", "PACKETS", "USER", "NAME", "PORT"]);
+        let would = self.cut.iter().map(|cut| ("audit", Style::Bad, cut));
+        let did = self.refused.iter().map(|cut| ("enforce", Style::Good, cut));
+        for (mode, style, cut) in would.chain(did) {
+            let dash = |text: &str| Cell::from(if text.is_empty() { "-" } else { text });
+            let packets = Cell::styled(&cut.packets.to_string(), style);
+            table.row(vec![
+                Cell::from(cut.door),
+                Cell::from(mode),
+                packets,
+                dash(&cut.user),
+                dash(&cut.name),
+                dash(&cut.port),
+            ]);
+        }
+        table
     }
 
     /// 0 when enforcing would cut nothing that was seen, 1 when it would.
@@ -82,6 +98,9 @@ impl Audit {
             let _ =
                 writeln!(text, "off, so that nothing is counted: {off} (steppe-control --door NAME=audit)");
         }
+        if !self.cut.is_empty() || !self.refused.is_empty() {
+            text += &self.table().render(paint);
+        }
         if self.watching.is_empty() {
             if self.off.is_empty() {
                 text.push_str("no door only watches: what they keep out is refused already\n");
@@ -94,30 +113,34 @@ impl Audit {
             let _ =
                 writeln!(text, "{watching}: nothing would have been refused; watched for {since}, or longer");
         } else {
-            let mut table = Table::new(&["DOOR", "PACKETS", "USER", "NAME", "PORT"]);
-            for cut in &self.cut {
-                let dash = |text: &str| Cell::from(if text.is_empty() { "-" } else { text });
-                let packets = Cell::styled(&cut.packets.to_string(), Style::Bad);
-                table.row(vec![
-                    Cell::from(cut.door),
-                    packets,
-                    dash(&cut.user),
-                    dash(&cut.name),
-                    dash(&cut.port),
-                ]);
-            }
-            text += &table.render(paint);
             let mut fixes: Vec<&str> = self.cut.iter().map(|cut| cut.fix.as_str()).collect();
             fixes.dedup();
             for fix in fixes {
                 let _ = writeln!(text, "{} {}", paint.with(Style::Advice, "fix:"), clean(fix));
             }
-            let _ = writeln!(text, "this is what enforcing would have cut; watched for {since}, or longer");
+            let _ = writeln!(text, "this is what enforcing would cut; watched for {since}, or longer");
         }
         let flags: Vec<String> = self.watching.iter().map(|name| format!("--door {name}=enforce")).collect();
         let _ = writeln!(text, "to enforce: steppe-control {}", flags.join(" "));
         text
     }
+}
+
+/// What some doors counted.
+fn counted(doors: &ListDoorsResponse, of: &[DoorName]) -> Vec<Cut> {
+    let mut all: Vec<Cut> = Vec::new();
+    for state in doors.doors.iter().filter(|state| of.contains(&state.name())) {
+        let counts: Vec<_> = doors.counts.iter().filter(|count| count.door() == state.name()).collect();
+        let known: u64 = counts.iter().map(|count| count.packets_total).sum();
+        all.extend(counts.into_iter().map(Cut::from));
+        // What can't be told apart.
+        if let Some(packets) = state.refused_total.checked_sub(known).filter(|rest| *rest > 0) {
+            let rest = DoorCount { door: state.name, packets_total: packets, ..DoorCount::default() };
+            all.push(Cut::from(&rest));
+        }
+    }
+    all.sort_by(|a, b| (a.door, b.packets, &a.name).cmp(&(b.door, a.packets, &b.name)));
+    all
 }
 
 impl From<&DoorCount> for Cut {
@@ -201,11 +224,12 @@ mod tests {
             audit.render(Paint::Plain),
             "\
 off, so that nothing is counted: networks (steppe-control --door NAME=audit)
-DOOR       PACKETS  USER   NAME  PORT
-leaving    12       alice  api   -
-published  410      alice  web   24011/tcp
-published  3        -      -     -
-published  2        alice  pg    24012/tcp
+DOOR       MODE     PACKETS  USER   NAME  PORT
+leaving    audit    12       alice  api   -
+published  audit    410      alice  web   24011/tcp
+published  audit    3        -      -     -
+published  audit    2        alice  pg    24012/tcp
+spoofing   enforce  3        alice  evil  -
 fix: leaving: give api connect_to=SERVICE for what it dials on other hosts, or steppe-control --local-allow UID
 fix: published 24011/tcp: give web the tag or label steppe.expose=host (this host), cluster or public; or steppe-control \
 --local-allow UID; or dial it by connect_to
@@ -213,7 +237,7 @@ fix: published: give the container the tag or label steppe.expose=host (this hos
 --local-allow UID; or dial it by connect_to
 fix: published 24012/tcp: give pg the tag or label steppe.expose=host (this host), cluster or public; or steppe-control \
 --local-allow UID; or dial it by connect_to
-this is what enforcing would have cut; watched for 3h4m, or longer
+this is what enforcing would cut; watched for 3h4m, or longer
 to enforce: steppe-control --door published=enforce --door leaving=enforce
 "
         );
@@ -233,7 +257,12 @@ to enforce: steppe-control --door published=enforce --door leaving=enforce
              to enforce: steppe-control --door published=enforce\n"
         );
         let shut = ListDoorsResponse { doors: vec![state(DoorName::Dns, DoorMode::Enforce, 1)], ..doors };
-        assert!(Audit::new(&shut, 1).render(Paint::Plain).starts_with("no door only watches"));
+        assert_eq!(
+            Audit::new(&shut, 1).render(Paint::Plain),
+            "DOOR  MODE     PACKETS  USER  NAME  PORT\n\
+             dns   enforce  1        -     -     -\n\
+             no door only watches: what they keep out is refused already\n"
+        );
         let off = ListDoorsResponse { doors: vec![state(DoorName::Dns, DoorMode::Off, 0)], ..shut };
         assert_eq!(
             Audit::new(&off, 1).render(Paint::Plain),

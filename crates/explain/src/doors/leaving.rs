@@ -7,14 +7,15 @@ use crate::Link;
 
 const NAME: &str = "leaving";
 
+/// What is wrong with a question that names no port of a peer.
+pub(super) fn portless(question: &Question<'_>) -> String {
+    format!("{} is a peer: name a port", question.target)
+}
+
 pub(super) fn judge(question: &Question<'_>) -> Link {
     let target = &question.target;
     let Some(settings) = &question.doors.settings else { return Link::ok(NAME, "no door is kept") };
     let (first, last) = (settings.first_published_port, settings.last_published_port);
-    if target.port == 0 {
-        let text = format!("{target} is a peer, whose ports {first} to {last} have a door");
-        return Link::unknown(NAME, "a port is needed", text, format!("ask about {target}:PORT"));
-    }
     if !(first..=last).contains(&target.port) {
         let text = format!(
             "{target} is a peer's, and none of its published ports ({first} to {last}): no door is there"

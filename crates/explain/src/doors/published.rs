@@ -7,15 +7,18 @@ use crate::Link;
 
 const NAME: &str = "published";
 
+/// What is wrong with a question that names no port of this host.
+pub(super) fn portless(question: &Question<'_>) -> String {
+    const SHOWN: usize = 8;
+    let some = question.doors.published.iter().map(|port| crate::port(port.protocol, port.port));
+    let some: Vec<String> = some.take(SHOWN).collect();
+    let some = if some.is_empty() { "none".to_owned() } else { some.join(", ") };
+    format!("{} is this host: name a port, of which published are {some}", question.target)
+}
+
 pub(super) fn judge(question: &Question<'_>) -> Link {
     let target = &question.target;
     let own = |port: &&PublishedPort| port.port == target.port && port.protocol == i32::from(target.protocol);
-    if target.port == 0 {
-        let some = question.doors.published.iter().map(|port| super::super::port(port.protocol, port.port));
-        let some: Vec<String> = some.take(8).collect();
-        let text = format!("{target} is this host; which port is meant? published are {}", some.join(", "));
-        return Link::unknown(NAME, "a port is needed", text, format!("ask about {target}:PORT"));
-    }
     if question.doors.closed.contains(&target.port_text()) {
         return closed(question);
     }

@@ -16,7 +16,7 @@ pub(super) fn judge(case: &Case<'_>) -> Option<Link> {
         return Some(Link::broken(NAME, format!("it is on the network of {network}"), why, fix));
     }
     if workload.not_attached.is_empty() {
-        return None;
+        return sibling_elsewhere(case);
     }
     let summary = format!("it is not on the network of {user}");
     let text = format!("{summary}: {}", workload.not_attached);
@@ -24,6 +24,23 @@ pub(super) fn judge(case: &Case<'_>) -> Option<Link> {
     let needs_it = case.pair.grant.is_none() && case.service.user == *user;
     let link = if needs_it { Link::broken } else { Link::watched };
     Some(link(NAME, summary, text, onto(case)))
+}
+
+/// What is asked for is no service, but a member of the user's network, where the workload is not.
+fn sibling_elsewhere(case: &Case<'_>) -> Option<Link> {
+    let user = &case.workload.user;
+    if case.pair.grant.is_some() || case.service.user != *user || !case.instances().is_empty() {
+        return None;
+    }
+    let firewall = case.firewall()?;
+    let network = firewall.networks.as_ref()?.iter().find(|network| network.user == *user)?;
+    let there = firewall.workloads.iter().filter_map(|state| state.workload.as_ref());
+    let member = there.into_iter().find(|there| {
+        there.bridge == network.bridge && there.name.eq_ignore_ascii_case(case.service_name())
+    })?;
+    let summary = format!("it is not on the network of {user}");
+    let text = format!("{} is a member of the network of {user}, and no service: {summary}", member.name);
+    Some(Link::broken(NAME, summary, text, onto(case)))
 }
 
 fn onto(case: &Case<'_>) -> String {

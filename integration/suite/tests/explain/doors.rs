@@ -106,7 +106,7 @@ fn a_door_that_watches_lets_pass_and_its_audit_says_what_it_would_cut() {
     assert_eq!(audit.code, 1, "{}", audit.stdout);
     let row = audit.stdout.lines().find(|line| line.starts_with("published ")).unwrap_or_default();
     let row: Vec<&str> = row.split_whitespace().collect();
-    assert_eq!(row, ["published", "1", "bob", "pg-1", "24011/tcp"], "{}", audit.stdout);
+    assert_eq!(row, ["published", "audit", "1", "bob", "pg-1", "24011/tcp"], "{}", audit.stdout);
     assert!(audit.stdout.contains("steppe-control --door published=enforce"), "{}", audit.stdout);
     let json: Value = serde_json::from_str(&a.steppe(&["--json", "doctor", "--audit"]).stdout).expect("JSON");
     assert_eq!(json["cut"][0]["port"], "24011/tcp");

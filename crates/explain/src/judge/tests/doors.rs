@@ -180,7 +180,11 @@ fn a_port_is_needed_where_ports_have_doors() {
     for ip in [HERE, PEER] {
         let facts = asked(DoorMode::Enforce, "api", ip);
         let explanation = judge(&facts);
-        assert_eq!(explanation.verdict, Verdict::Unknown, "{explanation:#?}");
+        assert_eq!(explanation.verdict, Verdict::Usage, "{explanation:#?}");
+        assert!(explanation.reason.is_some_and(|reason| reason.contains("name a port")));
+    }
+    for ip in ["169.254.77.53", "127.0.0.1", "10.210.1.3", "192.0.2.1"] {
+        assert_ne!(judge(&asked(DoorMode::Off, "api", ip)).verdict, Verdict::Usage, "{ip}");
     }
 }
 

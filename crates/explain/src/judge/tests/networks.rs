@@ -1,6 +1,6 @@
 //! Networks of users: who is on the wrong one, on none, and who are siblings.
 
-use steppe_api::v1::{ListDoorsResponse, Network, QuestionResult, Workload, WorkloadState};
+use steppe_api::v1::{ListDoorsResponse, Network, QueryResponse, QuestionResult, Workload, WorkloadState};
 
 use super::{world::answered, *};
 use crate::{Plan, Told};
@@ -99,6 +99,21 @@ fn siblings_are_found_without_dns_but_not_by_name() {
     expect(&facts, Verdict::Broken, "name", "dns is down", "start steppe-dns");
     facts.netfilter.as_mut().unwrap().workloads.pop();
     expect(&facts, Verdict::Refused, "grant", "no grant", "connect_to=db:5432");
+}
+
+#[test]
+fn who_is_not_on_its_network_is_told_to_go_there_for_what_is_no_service() {
+    let mut facts = siblings();
+    workload(facts.control.as_mut().unwrap()).attachments[0].bridge = "docker0".into();
+    facts.netfilter.as_mut().unwrap().workloads[0].workload.as_mut().unwrap().bridge = "docker0".into();
+    facts.dns.as_mut().unwrap().answer = Ok(QueryResponse::default());
+    expect(
+        &facts,
+        Verdict::Broken,
+        "network",
+        "not on the network of alice",
+        "docker run --network steppe-alice",
+    );
 }
 
 #[test]
