@@ -142,13 +142,12 @@ fn connect_everything(
     let wanted_allocs = watch::Sender::new(BTreeSet::new());
     let users = watch::Sender::new(BTreeSet::new());
     let services_of = watch::Sender::new(BTreeSet::new());
-    // Nobody listens yet.
-    let (attach, _) = mpsc::channel(EVENTS);
+    let (attach, attaches) = mpsc::channel(EVENTS);
     let (resolve, _) = mpsc::channel(EVENTS);
     let ports_known = Arc::new(AtomicU64::new(0));
     if let Some(docker) = config.docker.clone() {
         let networks = NetworksConfig { docker: docker.clone(), flags: config.flags.networks.clone() };
-        tasks.spawn(networks::run(networks, users.subscribe(), ordered, observe.clone()));
+        tasks.spawn(networks::run(networks, users.subscribe(), ordered, attaches, observe.clone()));
         let source = DockerSource::new(docker, ports_known.clone(), rereads);
         tasks.spawn(source.run(observe.clone()));
     }

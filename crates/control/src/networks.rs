@@ -8,6 +8,7 @@
 //! Nothing is remembered that Docker can't tell again: a network's labels say whose it is, what was in the way of its usual
 //! addresses, and whether an operator asked for it.
 
+mod attach;
 mod daemon;
 mod flags;
 mod host;
@@ -42,7 +43,7 @@ use self::{
     world::World,
 };
 use crate::{
-    observe::{Network, Observation},
+    observe::{Attach, Network, Observation},
     sources::{Backoff, DockerConfig, SourceError},
 };
 
@@ -107,17 +108,30 @@ pub enum Declined {
     Now(String),
 }
 
-/// Sees to the networks. Runs until nobody listens any more.
+/// Sees to the networks, and moves the containers that are asked for. Runs until nobody listens any more.
 pub async fn run(
     config: NetworksConfig,
     users: watch::Receiver<BTreeSet<UserName>>,
     orders: mpsc::Receiver<Order>,
+    asked: mpsc::Receiver<Attach>,
+    sink: mpsc::Sender<Observation>,
+) {
+    let there = watch::Sender::new(BTreeMap::new());
+    let attaching = attach::run(config.docker.clone(), asked, there.subscribe(), sink.clone());
+    tokio::join!(keep(config, users, orders, there, sink), attaching);
+}
+
+async fn keep(
+    config: NetworksConfig,
+    users: watch::Receiver<BTreeSet<UserName>>,
+    orders: mpsc::Receiver<Order>,
+    there: watch::Sender<BTreeMap<UserName, Network>>,
     sink: mpsc::Sender<Observation>,
 ) {
     let judge = Judge::new(config.flags.user_cidr, config.flags.network_idle);
     let wanted = Wanted::default();
     let mut keeper =
-        Keeper { config, users, orders, sink, judge, wanted, told: None, problems: BTreeMap::new() };
+        Keeper { config, users, orders, there, sink, judge, wanted, told: None, problems: BTreeMap::new() };
     let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
     loop {
         let mut live = false;
@@ -159,6 +173,7 @@ struct Keeper {
     config: NetworksConfig,
     users: watch::Receiver<BTreeSet<UserName>>,
     orders: mpsc::Receiver<Order>,
+    there: watch::Sender<BTreeMap<UserName, Network>>,
     sink: mpsc::Sender<Observation>,
     judge: Judge,
     wanted: Wanted,
@@ -270,6 +285,8 @@ impl Keeper {
                 }
             }
         }
+        let by_user = networks.iter().map(|network| (network.user.clone(), network.clone()));
+        self.there.send_replace(by_user.collect());
         self.sink.send(Observation::Networks(networks.clone())).await.map_err(|_| End::Unheard)?;
         self.told = Some(networks);
         Ok(())

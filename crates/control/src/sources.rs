@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 pub(crate) use backoff::Backoff;
 pub use consul::{ConsulConfig, ConsulSource};
 pub use docker::{DockerConfig, DockerSource, Reread};
-pub(crate) use docker::{answer, connect};
+pub(crate) use docker::{answer, connect, is_missing};
 pub use error::SourceError;
 pub use http::Place;
 pub use nomad::{NomadConfig, NomadInputs, NomadSource};

@@ -20,7 +20,7 @@ use super::{
     subnet::{self, Choice},
     world::{BRIDGE, KEEP, MOVED, USER, World},
 };
-use crate::sources::{DockerConfig, SourceError, answer, connect, first_line};
+use crate::sources::{DockerConfig, SourceError, answer, connect, first_line, is_missing};
 
 /// Making a network is the slowest: Docker runs iptables a dozen times.
 const CREATE: Duration = Duration::from_secs(30);
@@ -94,9 +94,7 @@ impl Daemon {
     pub(super) async fn remove(&self, id: &str) -> Result<(), Refused> {
         match answer(self.docker.remove_network(id)).await {
             Ok(()) => Ok(()),
-            Err(SourceError::Docker(DockerError::DockerResponseServerError { status_code: 404, .. })) => {
-                Ok(())
-            }
+            Err(error) if is_missing(&error) => Ok(()),
             Err(error) => Err(refused(error)),
         }
     }

@@ -66,6 +66,13 @@ pub(super) fn dockers_half(subnet: Ipv4Net) -> Ipv4Net {
     Ipv4Net::new_assert(subnet.network(), (subnet.prefix_len() + 1).min(32))
 }
 
+/// The half that control takes addresses from.
+pub(super) fn own_half(subnet: Ipv4Net) -> Ipv4Net {
+    let length = (subnet.prefix_len() + 1).min(32);
+    let half = 1_u32.checked_shl(u32::from(32 - length)).unwrap_or(0);
+    Ipv4Net::new_assert((u32::from(subnet.network()) | half).into(), length)
+}
+
 fn first(user: &UserName, block: Ipv4Net) -> u32 {
     u32::try_from(spread(user.as_str()) % u64::from(places(block))).unwrap_or(0)
 }
@@ -120,10 +127,11 @@ mod tests {
     }
 
     #[test]
-    fn docker_has_the_lower_half() {
+    fn the_halves_are_dockers_and_ours() {
         let subnet: Ipv4Net = "10.208.7.0/24".parse().unwrap();
         assert_eq!(gateway(subnet).to_string(), "10.208.7.1");
         assert_eq!(dockers_half(subnet).to_string(), "10.208.7.0/25");
+        assert_eq!(own_half(subnet).to_string(), "10.208.7.128/25");
     }
 
     proptest! {

@@ -27,7 +27,7 @@ use tokio::{
 use tracing::{debug, warn};
 
 pub use config::DockerConfig;
-pub(crate) use connect::{answer, connect};
+pub(crate) use connect::{answer, connect, is_missing};
 
 use self::session::{End, Session};
 use super::{Source, backoff::Backoff};

@@ -50,3 +50,8 @@ pub(crate) async fn answer<T>(
         Ok(answer) => Ok(answer?),
     }
 }
+
+/// Whether Docker knows of no such thing.
+pub(crate) fn is_missing(error: &SourceError) -> bool {
+    matches!(error, SourceError::Docker(DockerError::DockerResponseServerError { status_code: 404, .. }))
+}

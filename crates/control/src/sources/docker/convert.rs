@@ -1,14 +1,14 @@
 //! Docker's answers turned into facts: tolerant of what is missing, deaf to what makes no sense.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::Ipv4Addr,
     sync::Arc,
 };
 
 use bollard::models::{
-    ContainerSummary, ContainerSummaryHealthStatusEnum, ContainerSummaryStateEnum, EndpointSettings,
-    NetworkInspect, PortSummary, PortSummaryTypeEnum,
+    ContainerInspectResponse, ContainerSummary, ContainerSummaryHealthStatusEnum, ContainerSummaryStateEnum,
+    EndpointSettings, NetworkInspect, PortSummary, PortSummaryTypeEnum,
 };
 use steppe_model::{Mac, Protocol};
 
@@ -22,6 +22,13 @@ const KEPT_LABELS: [&str; 2] = ["steppe.", "com.hashicorp.nomad."];
 /// Room for some thirty grants of the longest kind.
 const LABEL_BYTES: usize = 4096;
 const LABEL_COUNT: usize = 128;
+/// Label of a user's network, and of a container.
+const USER_LABEL: &str = "steppe.user";
+/// Docker's own alias is the beginning of the container's id, so long.
+const SHORT_ID: usize = 12;
+/// No name in the zone of dns is longer (RFC 1035 §2.3.4), and nobody needs more of them.
+const ALIAS_BYTES: usize = 253;
+const ALIAS_COUNT: usize = 64;
 /// IFNAMSIZ without its closing zero, netdevice(7).
 const INTERFACE_NAME: usize = 15;
 
@@ -54,6 +61,8 @@ pub(super) struct Network {
     pub(super) bridge: Option<Arc<str>>,
     /// Who is attached to it, by the container's id.
     pub(super) members: BTreeMap<Arc<str>, Address>,
+    /// It is a user's: those on it have names for each other.
+    pub(super) is_users: bool,
 }
 
 /// None without an id.
@@ -109,7 +118,21 @@ pub(super) fn network(id: &str, inspected: NetworkInspect, odd: &mut WarnOnce) -
         let mac = endpoint.mac_address.as_deref()?;
         Some((container.as_str().into(), address(&container, ip, prefix_len.parse().ok()?, mac, odd)?))
     });
-    Network { members: members.collect(), bridge }
+    let is_users = inspected.labels.is_some_and(|labels| labels.contains_key(USER_LABEL));
+    Network { members: members.collect(), bridge, is_users }
+}
+
+/// The names that a container's author gave it on its networks. Docker adds the beginning of its id.
+pub(super) fn aliases(inspected: ContainerInspectResponse) -> Vec<Arc<str>> {
+    let id = inspected.id.unwrap_or_default();
+    let networks = inspected.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
+    let all = networks.into_values().flat_map(|network| network.aliases.unwrap_or_default());
+    let given: BTreeSet<String> = all
+        .filter(|alias| {
+            alias.len() <= ALIAS_BYTES && !(alias.len() >= SHORT_ID && id.starts_with(alias.as_str()))
+        })
+        .collect();
+    given.into_iter().take(ALIAS_COUNT).map(Into::into).collect()
 }
 
 /// <https://docs.docker.com/engine/network/drivers/bridge/#options>: the option, or the driver's own way to name one.

@@ -1,7 +1,7 @@
 //! What is known of the containers: events and answers go in, facts come out. No I/O.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -14,6 +14,9 @@ use crate::observe::{Attachment, Container, Health, Observation, PublishedPort};
 #[cfg(test)]
 mod tests;
 
+/// With the value `true`: a container is to be on its user's network.
+const ATTACH_LABEL: &str = "steppe.attach";
+
 type ContainerId = Arc<str>;
 type NetworkId = Arc<str>;
 
@@ -23,6 +26,8 @@ pub(super) struct Ledger {
     containers: HashMap<ContainerId, Entry>,
     /// The bridges of the networks seen so far; a network without one has none. An id never gets another bridge.
     bridges: HashMap<NetworkId, Option<Arc<str>>>,
+    /// Which of them are users'.
+    users: HashSet<NetworkId>,
 }
 
 #[derive(Debug)]
@@ -35,6 +40,9 @@ struct Entry {
     phase: Phase,
     /// Its process has ended and no start was announced since. Docker says so some 100 ms before its list does.
     ended: bool,
+    /// Further names that its author gave it on its networks, and the networks that this is known of.
+    aliases: Vec<Arc<str>>,
+    aliases_on: BTreeSet<NetworkId>,
     /// The oldest state of the bridge ports that an attachment was asked for with.
     ports_known: u64,
     /// It was told as a fact that has not been taken back.
@@ -67,8 +75,8 @@ impl Ledger {
     pub(super) fn event(&mut self, event: Event, questions: &mut Questions) -> Option<Observation> {
         match event {
             Event::Created { id, name, labels } => {
-                self.containers.entry(id).or_insert_with(|| Entry::new(name, labels));
-                None
+                let entry = self.containers.entry(id.clone()).or_insert_with(|| Entry::new(name, labels));
+                entry.asks().then(|| Observation::Created(entry.fact(&id)))
             }
             Event::Started { id } => {
                 if let Some(entry) = self.containers.get_mut(&id) {
@@ -80,6 +88,10 @@ impl Ledger {
             Event::Ended { id } => {
                 let entry = self.containers.get_mut(&id)?;
                 entry.ended = true;
+                if entry.asks() {
+                    // What can't be done while it runs can be now.
+                    questions.list.insert(id.clone());
+                }
                 entry.stop().then_some(Observation::ContainerGone(id))
             }
             Event::Changed { id } => {
@@ -92,7 +104,7 @@ impl Ledger {
                     members.remove(&id);
                 }
                 let entry = self.containers.remove(&id)?;
-                entry.told.then_some(Observation::ContainerGone(id))
+                (entry.told || entry.asks()).then_some(Observation::ContainerGone(id))
             }
             Event::Connected { network, id } => {
                 match self.containers.get_mut(&id) {
@@ -120,6 +132,7 @@ impl Ledger {
             }
             Event::NetworkDestroyed { network } => {
                 self.bridges.remove(&network);
+                self.users.remove(&network);
                 None
             }
         }
@@ -155,7 +168,7 @@ impl Ledger {
         asked_for: &BTreeSet<ContainerId>,
         ports_known: u64,
     ) -> Vec<Observation> {
-        self.bridges.insert(id.clone(), network.bridge.clone());
+        self.learn(id.clone(), network);
         let Some(bridge) = &network.bridge else { return Vec::new() };
         let mut facts = Vec::new();
         for container in asked_for {
@@ -210,12 +223,15 @@ impl Ledger {
             let id = listed.id.clone();
             let entry = self.update(listed, questions, ports_known);
             match entry.phase {
-                Phase::Stopped => facts.extend(entry.stop().then_some(Observation::ContainerGone(id))),
+                Phase::Stopped => {
+                    facts.extend(entry.stop().then(|| Observation::ContainerGone(id.clone())));
+                    facts.extend(entry.asks().then(|| Observation::Created(entry.fact(&id))));
+                }
                 Phase::Starting | Phase::Running => facts.push(Observation::Container(entry.tell(&id))),
             }
         }
         for id in missing {
-            if self.containers.remove(&id).is_some_and(|entry| entry.told) {
+            if self.containers.remove(&id).is_some_and(|entry| entry.told || entry.asks()) {
                 facts.push(Observation::ContainerGone(id));
             }
         }
@@ -223,21 +239,25 @@ impl Ledger {
     }
 
     /// Takes the state of all containers in.
-    pub(super) fn listed_all(&mut self, list: Vec<Listed>, ports_known: u64) -> Observation {
+    pub(super) fn listed_all(&mut self, list: Vec<Listed>, ports_known: u64) -> Vec<Observation> {
         let present: BTreeSet<_> = list.iter().map(|listed| listed.id.clone()).collect();
         self.containers.retain(|id, _| present.contains(id));
         let mut all = Vec::new();
+        let mut created = Vec::new();
         for listed in list {
             let id = listed.id.clone();
             let entry = self.update(listed, &Questions::default(), ports_known);
             match entry.phase {
                 Phase::Stopped => {
                     entry.stop();
+                    created.extend(entry.asks().then(|| Observation::Created(entry.fact(&id))));
                 }
                 Phase::Starting | Phase::Running => all.push(entry.tell(&id)),
             }
         }
-        Observation::Containers(all)
+        let mut facts = vec![Observation::Containers(all)];
+        facts.extend(created);
+        facts
     }
 
     fn update(&mut self, listed: Listed, questions: &Questions, ports_known: u64) -> &mut Entry {
@@ -284,7 +304,30 @@ impl Ledger {
 
     /// Notes a network's bridge.
     pub(super) fn learn(&mut self, id: NetworkId, network: &Network) {
+        if network.is_users {
+            self.users.insert(id.clone());
+        }
         self.bridges.insert(id, network.bridge.clone());
+    }
+
+    /// Containers in the list whose names on users' networks aren't known: look at them before the list is taken in.
+    pub(super) fn unknown_aliases(&self, list: &[Listed]) -> Vec<ContainerId> {
+        let unknown = list.iter().filter(|listed| listed.running).filter(|listed| {
+            let known = self.containers.get(&listed.id).map(|entry| &entry.aliases_on);
+            let mut users = listed.networks.keys().filter(|id| self.users.contains(*id));
+            users.any(|id| known.is_none_or(|known| !known.contains(id)))
+        });
+        unknown.map(|listed| listed.id.clone()).collect()
+    }
+
+    /// Notes a container's names on the networks that a list has.
+    pub(super) fn learn_aliases(&mut self, listed: &Listed, aliases: Vec<Arc<str>>) {
+        let entry = self
+            .containers
+            .entry(listed.id.clone())
+            .or_insert_with(|| Entry::new(listed.name.clone(), listed.labels.clone()));
+        entry.aliases = aliases;
+        entry.aliases_on = listed.networks.keys().cloned().collect();
     }
 }
 
@@ -298,6 +341,8 @@ impl Entry {
             health: Health::Critical("not started yet".into()),
             phase: Phase::Stopped,
             ended: false,
+            aliases: Vec::new(),
+            aliases_on: BTreeSet::new(),
             ports_known: 0,
             told: false,
         }
@@ -308,7 +353,14 @@ impl Entry {
         self.phase = Phase::Stopped;
         self.attachments.clear();
         self.published.clear();
+        self.aliases.clear();
+        self.aliases_on.clear();
         std::mem::take(&mut self.told)
+    }
+
+    /// Whether it asks to be attached to its user's network.
+    fn asks(&self) -> bool {
+        self.labels.get(ATTACH_LABEL).is_some_and(|value| value == "true")
     }
 
     fn tell(&mut self, id: &ContainerId) -> Container {
@@ -323,7 +375,7 @@ impl Entry {
             labels: self.labels.clone(),
             attachments: self.attachments.values().cloned().collect(),
             published: self.published.clone(),
-            aliases: Vec::new(),
+            aliases: self.aliases.clone(),
             health: self.health.clone(),
             ports_known: self.ports_known,
         }

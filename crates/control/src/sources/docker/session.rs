@@ -21,7 +21,7 @@ use tokio::{
 
 use super::{
     DockerConfig, Reread,
-    connect::{answer, connect},
+    connect::{answer, connect, is_missing},
     convert::{self, Listed, Network},
     event::{self, Event},
     ledger::{Ledger, Questions},
@@ -161,8 +161,8 @@ impl Follower<'_> {
 
     async fn list_all(&mut self) -> Result<(), End> {
         let (list, ports_known) = self.list(None).await?;
-        let fact = self.ledger.listed_all(list, ports_known);
-        self.tell([fact]).await
+        let facts = self.ledger.listed_all(list, ports_known);
+        self.tell(facts).await
     }
 
     /// Lists these containers or all of them, and learns the bridges of their networks.
@@ -181,6 +181,15 @@ impl Follower<'_> {
                 self.ledger.learn(id, &network);
             }
         }
+        for id in self.ledger.unknown_aliases(&list) {
+            let Some(listed) = list.iter().find(|listed| listed.id == id) else { continue };
+            match answer(self.docker.inspect_container(&id, None)).await {
+                Ok(inspected) => self.ledger.learn_aliases(listed, convert::aliases(inspected)),
+                // Gone meanwhile.
+                Err(error) if is_missing(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
         Ok((list, ports_known))
     }
 
@@ -188,9 +197,7 @@ impl Follower<'_> {
     async fn inspect(&mut self, id: &str) -> Result<Option<Network>, SourceError> {
         match answer(self.docker.inspect_network(id, None)).await {
             Ok(inspected) => Ok(Some(convert::network(id, inspected, &mut self.odd))),
-            Err(SourceError::Docker(DockerError::DockerResponseServerError { status_code: 404, .. })) => {
-                Ok(None)
-            }
+            Err(error) if is_missing(&error) => Ok(None),
             Err(error) => Err(error),
         }
     }

@@ -7,6 +7,8 @@ use steppe_model::Mac;
 
 use super::{super::convert::Address, *};
 
+mod users;
+
 const MAC: Mac = Mac([2, 0x42, 0xac, 0x11, 0, 2]);
 
 fn address(last: u8) -> Address {
@@ -15,7 +17,7 @@ fn address(last: u8) -> Address {
 
 fn network(members: &[(&str, u8)]) -> Network {
     let members = members.iter().map(|&(id, last)| (id.into(), address(last))).collect();
-    Network { bridge: Some("docker0".into()), members }
+    Network { bridge: Some("docker0".into()), members, is_users: false }
 }
 
 fn summary(id: &str, running: bool, networks: &[(&str, u8)]) -> Listed {
@@ -129,7 +131,7 @@ fn an_end_takes_the_facts_back_at_once_and_for_good() {
     let (_, questions) = batch(&mut ledger, [changed("c")]);
     assert_eq!(ledger.listed(vec![summary("c", true, &[("net", 2)])], &questions, 2), []);
     let all = ledger.listed_all(vec![summary("c", true, &[("net", 2)])], 2);
-    assert_eq!(all, Observation::Containers(vec![]));
+    assert_eq!(all, [Observation::Containers(vec![])]);
     let (facts, questions) = batch(&mut ledger, [started("c"), Event::Destroyed { id: "c".into() }]);
     assert_eq!((facts, questions.list.len()), (vec![], 0), "it was taken back already");
 }
@@ -165,7 +167,7 @@ fn a_container_that_is_listed_no_more_is_gone() {
     let mut ledger = with_running();
     let (_, questions) = batch(&mut ledger, [changed("c")]);
     assert_eq!(ledger.listed(vec![], &questions, 1), [Observation::ContainerGone("c".into())]);
-    assert_eq!(ledger.listed_all(vec![], 1), Observation::Containers(vec![]));
+    assert_eq!(ledger.listed_all(vec![], 1), [Observation::Containers(vec![])]);
 }
 
 #[test]
@@ -201,9 +203,9 @@ fn networks_without_a_bridge_give_no_address() {
     let mut ledger = Ledger::default();
     let list = vec![summary("c", true, &[("overlay", 2)])];
     assert_eq!(ledger.unknown_networks(&list), BTreeSet::from(["overlay".into()]));
-    ledger.learn("overlay".into(), &Network { bridge: None, members: BTreeMap::new() });
+    ledger.learn("overlay".into(), &Network { bridge: None, members: BTreeMap::new(), is_users: false });
     assert_eq!(ledger.unknown_networks(&list), BTreeSet::new());
-    let Observation::Containers(all) = ledger.listed_all(list, 1) else { panic!() };
+    let [Observation::Containers(all)] = &ledger.listed_all(list, 1)[..] else { panic!() };
     assert_eq!((all.len(), all[0].attachments.len()), (1, 0), "people ask about it all the same");
 }
 
@@ -216,7 +218,8 @@ fn a_starting_container_is_read_again_by_its_network() {
     let mut again = Questions::default();
     ledger.reread(&"c".into(), &mut again);
     assert_eq!(&again.inspect, &questions.inspect);
-    let Observation::Containers(all) = ledger.listed_all(vec![summary("c", false, &[])], 2) else { panic!() };
+    let facts = ledger.listed_all(vec![summary("c", false, &[])], 2);
+    let [Observation::Containers(all)] = &facts[..] else { panic!() };
     assert_eq!(ips(&all[0]), [2], "a full listing does not forget it");
     let mut all = Questions::default();
     ledger.reread_all_starting(&mut all);
@@ -267,7 +270,7 @@ impl Docker {
             let on = |on: &BTreeSet<u8>| on.iter().any(|n| **id == *format!("n{n}"));
             let members = self.0.iter().filter(|(_, networks)| on(networks));
             let members = members.map(|(c, _)| (format!("c{c}").into(), address(*c))).collect();
-            let network = Network { bridge: Some("docker0".into()), members };
+            let network = Network { bridge: Some("docker0".into()), members, is_users: false };
             facts.extend(ledger.inspected(id, &network, asked_for, 1));
         }
         let mut list = Vec::new();
