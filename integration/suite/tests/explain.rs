@@ -2,6 +2,7 @@
 
 mod doors;
 mod instances;
+mod names;
 mod processes;
 mod views;
 
@@ -91,6 +92,20 @@ fn works(host: &Host, workload: &str, service: &str) -> Explained {
             Err(format!("code {}\n{}", explained.code, explained.text))
         }
     })
+}
+
+/// Waits until these users have their networks.
+#[track_caller]
+fn networks_of(host: &Host, users: &[&str]) {
+    for user in users {
+        eventually(SOON, &format!("{user} has a network"), || {
+            let listed = host.docker.call("GET", "/networks", &Value::Null);
+            let name = format!("steppe-{user}");
+            let there =
+                listed.as_array().is_some_and(|all| all.iter().any(|network| network["Name"] == name));
+            there.then_some(()).ok_or(listed)
+        });
+    }
 }
 
 /// What stands between two texts.

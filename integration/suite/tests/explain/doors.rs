@@ -149,15 +149,7 @@ fn members_of_a_network_reach_each_other_and_nobody_else() {
     let a = cluster.one();
     a.suite.control.arg("--users=alice").arg("--users=bob");
     a.suite.start();
-    for user in ["alice", "bob"] {
-        eventually(SOON, &format!("{user} has a network"), || {
-            let listed = a.docker.call("GET", "/networks", &Value::Null);
-            let name = format!("steppe-{user}");
-            let there =
-                listed.as_array().is_some_and(|all| all.iter().any(|network| network["Name"] == name));
-            there.then_some(()).ok_or(listed)
-        });
-    }
+    networks_of(a, &["alice", "bob"]);
     let on = |name: &str, user: &str| {
         Run::serve(name, 5432).label("steppe.user", user).network(&format!("steppe-{user}"))
     };
