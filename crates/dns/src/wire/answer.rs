@@ -27,7 +27,6 @@ pub(crate) struct Answer {
     records: Box<[u8]>,
     /// Where in `records` the TTLs stand.
     ttls: Box<[u16]>,
-    authoritative: bool,
     born: Instant,
     /// How long it may be kept.
     pub(crate) lives: Duration,
@@ -76,7 +75,7 @@ impl Answer {
         if head[2] & 0x02 != 0 {
             return Err(UnusableAnswer::Truncated);
         }
-        let mut answer = Self { authoritative: head[2] & 0x04 != 0, ..Self::bare(rcode, now) };
+        let mut answer = Self::bare(rcode, now);
         answer
             .take_records(packet, body, [count(6), count(8), count(10)])
             .ok_or(UnusableAnswer::Malformed)?;
@@ -89,7 +88,6 @@ impl Answer {
             counts: [0; 3],
             records: Box::default(),
             ttls: Box::default(),
-            authoritative: false,
             born: now,
             lives: Duration::ZERO,
         }
@@ -123,11 +121,13 @@ impl Answer {
         }
         self.records = packet[body..at].into();
         self.ttls = ttls.into();
-        let is_negative = self.rcode == NXDOMAIN || self.rcode == 0 && counts[0] == 0;
-        let lives = match (self.rcode, is_negative) {
+        let lives = match (self.is_negative(), negative) {
             // Without an SOA it can't be told for how long it holds (RFC 2308 §5).
-            (_, true) => negative.unwrap_or(0).min(LONGEST_NEGATIVE),
-            (0, false) => least.min(LONGEST),
+            (true, None) => 0,
+            (true, Some(negative)) => least.min(negative).min(LONGEST_NEGATIVE),
+            // An alias whose end has no such record.
+            (false, Some(negative)) if self.rcode == 0 => least.min(negative).min(LONGEST),
+            (false, None) if self.rcode == 0 => least.min(LONGEST),
             _ => 0,
         };
         self.lives = Duration::from_secs(lives.into());
@@ -162,8 +162,8 @@ impl Answer {
     /// Writes it as the answer to `request`, whose question is the one that was forwarded, in at most `limit` bytes.
     pub(crate) fn write(&self, buffer: &mut Vec<u8>, request: &Request, limit: usize, now: Instant) {
         buffer.clear();
-        // "Authentic data" is not passed on: nobody here has checked.
-        push_head(buffer, request, self.rcode, self.authoritative);
+        // "Authentic data" is not passed on, nor "authoritative answer": nobody here has checked, or is.
+        push_head(buffer, request, self.rcode, false);
         let body = buffer.len();
         let reserved = if request.edns.is_some() { OPT_LENGTH } else { 0 };
         let mut counts = self.counts;
@@ -252,6 +252,12 @@ mod tests {
         assert_eq!((answer.lives, answer.is_negative()), (Duration::from_secs(30), true));
         assert_eq!(read(&response(3, [0, 0, 0], b"")).unwrap().lives, Duration::ZERO);
         assert!(read(&response(2, [0, 0, 0], b"")).unwrap().is_failure());
+        // An alias to nowhere, for 60 seconds, in a zone that would have it for 30.
+        let alias = b"\xc0\x0c\0\x05\0\x01\0\0\0\x3c\0\x02\xc0\x10";
+        for rcode in [0, 3] {
+            let answer = read(&response(rcode, [1, 1, 0], &[&alias[..], SOA].concat())).unwrap();
+            assert_eq!((answer.lives, answer.is_negative()), (Duration::from_secs(30), rcode == 3));
+        }
     }
 
     #[test]
