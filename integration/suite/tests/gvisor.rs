@@ -1,5 +1,6 @@
 //! Under gVisor, whose containers have a network stack of their own: the same as under runc, by traffic.
 
+mod names;
 mod probe;
 
 use std::{

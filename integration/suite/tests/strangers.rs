@@ -30,8 +30,8 @@ fn edits(stage: &Stage<'_>) -> Vec<String> {
     EDITS.iter().map(|edit| fill(edit)).collect()
 }
 
-/// The rules and elements, without what counts.
-fn listing(host: &Host) -> String {
+/// The rules and elements, without what counts and what passes.
+pub fn listing(host: &Host) -> String {
     let tables = [["list", "table", "inet", "steppe"], ["list", "table", "bridge", "steppe"]];
     let text: String = tables.iter().map(|table| host.exec("nft", table).stdout).collect();
     let words: Vec<&str> = text.split_whitespace().collect();
@@ -39,7 +39,7 @@ fn listing(host: &Host) -> String {
     let mut words = words.into_iter();
     while let Some(word) = words.next() {
         kept.push(word);
-        if ["packets", "bytes"].contains(&word) {
+        if ["packets", "bytes", "expires"].contains(&word) {
             words.next();
         }
     }

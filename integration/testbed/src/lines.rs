@@ -50,6 +50,14 @@ impl Lines {
         }
     }
 
+    /// The next line, if one comes in time.
+    ///
+    /// # Errors
+    /// When none does, or the stream has ended.
+    pub fn try_next(&self, deadline: Duration) -> Result<String, RecvTimeoutError> {
+        self.lines.recv_timeout(deadline)
+    }
+
     /// The next line as a [`Attempt`] of `probe connect`.
     ///
     /// # Panics

@@ -73,6 +73,11 @@ impl Run {
         Self::new(name, &["probe", "hold", &to.to_string()])
     }
 
+    /// A container that hears every frame that reaches it; it prints `NS HEX` for each.
+    pub fn hear(name: &str) -> Self {
+        Self { listens: true, ..Self::new(name, &["probe", "hear", "--dev", "eth0"]) }
+    }
+
     /// A container that does nothing.
     pub fn idle(name: &str) -> Self {
         Self::new(name, &["probe", "wait"])

@@ -2,6 +2,7 @@
 
 pub mod held;
 pub mod load;
+pub mod networks;
 pub mod programs;
 pub mod reach;
 pub mod stage;

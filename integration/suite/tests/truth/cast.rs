@@ -1,48 +1,248 @@
 //! Who there is: two users with a network each, strangers, two hosts and the world outside.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{collections::BTreeMap, net::Ipv4Addr, process::Command};
 
-use serde_json::{Value, json};
-use steppe_testbed::{Cluster, Container, Daemon, Host, Identity, Run, eventually, frame};
+use serde_json::json;
+use steppe_testbed::{Cluster, Container, Daemon, Host, Identity, Run, eventually};
 
 use super::{
-    dial::{Dialler, Place, Target, link_local},
+    dial::{Dialler, Place, Target},
     table::Table,
+    targets::{self, Parts},
 };
-use crate::common::{SOON, reach::vip_of};
+use crate::common::{
+    SOON,
+    networks::{gateway, of_user, on, start},
+};
 
 /// A user of a host who is nobody in particular.
 const NOBODY: u32 = 60_799;
 /// The proxy's.
 const PROXY: u32 = Identity::PROXY.uid;
 /// Where each host itself serves something that has nothing to do with Steppe: at its address alone, and at all.
-const HOSTS_OWN: u16 = 7_777;
-const HOSTS_ALL: u16 = 7_778;
-/// A virtual IP that stands for nothing.
-const NO_SERVICE: Ipv4Addr = Ipv4Addr::new(247, 200, 1, 1);
-const DNS: &str = "169.254.77.53:53";
+pub const HOSTS_OWN: u16 = 7_777;
+pub const HOSTS_ALL: u16 = 7_778;
+/// A published port outside Nomad's range; on b the host's own server is there.
+pub const LOW: u16 = 8_080;
 
 /// See the module's head.
 pub struct Cast<'a> {
     diallers: Vec<Dialler<'a>>,
-    parts: Vec<(&'static str, Vec<Target>)>,
+    parts: Parts,
+    /// The names of addresses.
+    known: BTreeMap<String, String>,
     // Dropped before the cluster is.
     _servers: Vec<Daemon>,
 }
 
 /// The containers that are dialled.
-struct Servers {
-    alice_web: Container,
-    alice_gvisor: Container,
-    bob_web: Container,
-    granted: Container,
-    open: Container,
-    stranger: Container,
-    remote: Container,
+pub struct Servers {
+    /// An instance of alice's `web`, on her network.
+    pub alice_web: Container,
+    /// On alice's network, under gVisor.
+    pub alice_gvisor: Container,
+    /// An instance of bob's `web`, on his network.
+    pub bob_web: Container,
+    /// alice's, on the default bridge, with grants.
+    pub granted: Container,
+    /// alice's, exposed to everybody.
+    pub open: Container,
+    /// alice's, exposed to this host.
+    pub local: Container,
+    /// alice's, exposed to the peers' hosts.
+    pub cluster: Container,
+    /// alice's, at [`LOW`].
+    pub low: Container,
+    /// Has nothing to do with Steppe.
+    pub stranger: Container,
+    /// alice's, on the other host.
+    pub remote: Container,
 }
 
-fn of_user(run: Run, user: &str) -> Run {
-    run.label("steppe.user", user)
+impl Servers {
+    /// All that are on the first host.
+    pub fn all(&self) -> [&Container; 9] {
+        let Self {
+            alice_web,
+            alice_gvisor,
+            bob_web,
+            granted,
+            open,
+            local,
+            cluster,
+            low,
+            stranger,
+            remote: _,
+        } = self;
+        [alice_web, alice_gvisor, bob_web, granted, open, local, cluster, low, stranger]
+    }
+
+    fn run(a: &Host, b: &Host) -> Self {
+        let web = |run: Run| run.label("steppe.service", "web:80");
+        let nomads = |host: &Host| Some(host.address);
+        let alices = |name: &str, port: u16| of_user(server(name, nomads(a), port), "alice");
+        let exposed =
+            |name: &str, port: u16, to: &str| a.docker.run(alices(name, port).label("steppe.expose", to));
+        let grants = "web:80, pp:80, fast:80, any, any-fast";
+        let granted = of_user(server("granted", None, 20_003), "alice").label("steppe.connect_to", grants);
+        for (name, label, value) in [
+            ("pp", "steppe.proxy_protocol", "v2"),
+            ("fast", "steppe.path", "kernel"),
+            ("any", "steppe.path", "proxy"),
+            ("any-fast", "steppe.path", "kernel"),
+        ] {
+            let run = Run::serve_all(name, 80).label("steppe.service", &format!("{name}:80"));
+            a.docker.run(on("alice", run.label(label, value)));
+        }
+        // It claims to be an instance of alice's, by the wrong words.
+        let claims = web(Run::serve_all("claims", 80)).label("user", "alice");
+        a.docker.run(claims.label("com.hashicorp.nomad.namespace", "alice"));
+        Self {
+            alice_web: a.docker.run(on("alice", web(server("alice-web", nomads(a), 20_001)))),
+            alice_gvisor: a.docker.run(on("alice", Run::serve_all("alice-gvisor", 80).runsc())),
+            bob_web: a.docker.run(on("bob", web(server("bob-web", nomads(a), 20_002)))),
+            granted: a.docker.run(granted),
+            open: exposed("open", 20_004, "public"),
+            local: exposed("local", 20_006, "host"),
+            cluster: exposed("cluster", 20_007, "cluster"),
+            low: a.docker.run(alices("low", LOW)),
+            stranger: a.docker.run(server("stranger", None, 20_005)),
+            remote: b.docker.run(on("alice", web(server("remote", None, 21_001)))),
+        }
+    }
+}
+
+/// A second address of a host, at which nothing is published that is published as Nomad does it.
+pub fn second_address(host: &Host) -> Ipv4Addr {
+    Ipv4Addr::from(u32::from(host.address) + 100)
+}
+
+impl<'a> Cast<'a> {
+    /// Starts Steppe on both hosts, and everybody.
+    pub fn raise(cluster: &'a Cluster, control: &[&str]) -> Self {
+        let [a, b] = cluster.all();
+        cluster.lan.sh(NO_LIMIT).ok();
+        for host in [a, b] {
+            host.sh(NO_LIMIT).ok();
+            start(host, control);
+        }
+        let own = own_servers(a, b);
+        let servers = Servers::run(a, b);
+        open_what_docker_shuts(cluster);
+        let diallers = diallers(cluster, &servers);
+        for dialler in &diallers {
+            match &dialler.place {
+                Place::Container(container) if !container.is_runsc() => {
+                    wait_ipv6(container);
+                    container.enter(never_give_up);
+                }
+                Place::Container(_) => {}
+                Place::Host(host, _) => host.enter(never_give_up),
+                Place::Outside(lan) => lan.namespaces().enter(never_give_up),
+            }
+        }
+        let (parts, known) = (targets::parts(a, b, &servers), targets::known(a, &servers));
+        Self { diallers, parts, known, _servers: own }
+    }
+
+    /// Dials everything from everywhere.
+    pub fn table(&self) -> Table {
+        self.look(&self.parts)
+    }
+
+    /// Dials from everywhere what stands under some of the headings.
+    pub fn table_of(&self, headings: &[&str]) -> Table {
+        let parts = self.parts.iter().filter(|(heading, _)| headings.contains(heading));
+        self.look(&parts.cloned().collect::<Vec<_>>())
+    }
+
+    fn look(&self, parts: &[(&str, Vec<Target>)]) -> Table {
+        self.forget();
+        super::dial::table(&self.diallers, parts, &self.known)
+    }
+
+    /// Each look begins anew: a port that is used again would go on with the UDP flow of an earlier one, and whom somebody has
+    /// heard of before a rule was there is still known to him.
+    fn forget(&self) {
+        let neighbours = || run("ip", &["neigh", "flush", "all"]);
+        for dialler in &self.diallers {
+            match &dialler.place {
+                Place::Container(container) if !container.is_runsc() => container.enter(neighbours),
+                Place::Container(_) | Place::Outside(_) => {}
+                Place::Host(host, _) => host.enter(|| {
+                    neighbours();
+                    run("conntrack", &["-F"]);
+                }),
+            }
+        }
+    }
+}
+
+fn diallers<'a>(cluster: &'a Cluster, servers: &Servers) -> Vec<Dialler<'a>> {
+    let [a, b] = cluster.all();
+    let run = |host: &Host, run: Run| Place::Container(host.docker.run(run));
+    let member = |name: &str, user: &str| on(user, ipv6(Run::idle(name)));
+    // bob's on alice's network, and bob's that names a service that is not his.
+    let intruder = of_user(ipv6(Run::idle("intruder")).network("steppe-alice"), "bob");
+    let asks = of_user(Run::idle("asks"), "bob").label("steppe.connect_to", "alice/web:80");
+    let all = [
+        ("alice", run(a, member("alice", "alice"))),
+        ("gvisor", Place::Container(servers.alice_gvisor.clone())),
+        ("bob", run(a, member("bob", "bob"))),
+        ("intruder", run(a, intruder)),
+        ("granted", Place::Container(servers.granted.clone())),
+        ("asks", run(a, asks)),
+        ("stranger", Place::Container(servers.stranger.clone())),
+        ("root", Place::Host(a, 0)),
+        ("nobody", Place::Host(a, NOBODY)),
+        ("proxy", Place::Host(a, PROXY)),
+        ("b:alice", run(b, member("alice", "alice"))),
+        ("b:stranger", run(b, Run::idle("stranger"))),
+        ("b:root", Place::Host(b, 0)),
+        ("b:nobody", Place::Host(b, NOBODY)),
+        ("outside", Place::Outside(&cluster.lan)),
+    ];
+    all.into_iter().map(|(name, place)| Dialler { name, place }).collect()
+}
+
+/// Servers of the hosts' own, for showing that they stay as they are; and impostors.
+fn own_servers(a: &Host, b: &Host) -> Vec<Daemon> {
+    let second = second_address(a);
+    a.sh(&format!("ip addr add {second}/32 dev eth0")).ok();
+    let mut all = Vec::new();
+    for (host, ports) in [(a, &[][..]), (b, &[LOW])] {
+        let name = format!("host-{}", host.name);
+        let root = Identity::CONTROL;
+        all.push(own_server(host, root, &name, HOSTS_ALL, None));
+        let ports = ports.iter().chain(&[HOSTS_OWN]);
+        all.extend(ports.map(|&port| own_server(host, root, &name, port, Some(host.address))));
+    }
+    let nobody = Identity { uid: NOBODY, capability: None };
+    let impostors = [20_001, 20_004];
+    all.extend(impostors.map(|port| own_server(a, nobody, &format!("impostor-{port}"), port, Some(second))));
+    all
+}
+
+fn own_server(host: &Host, who: Identity, name: &str, port: u16, address: Option<Ipv4Addr>) -> Daemon {
+    let (port, address) = (port.to_string(), address.map(|address| address.to_string()));
+    let mut command = vec!["/run/testbed/probe", "serve-all", "--port", &port, "--name", name];
+    command.extend(address.iter().flat_map(|address| ["--address", address]));
+    let daemon = host.daemon(&format!("own-{port}"), who, &command);
+    daemon.start();
+    daemon.wait_log("listening", SOON);
+    daemon
+}
+
+/// Docker's own rules drop much of what passes between bridges, in each version something else. What Steppe promises must hold
+/// without them: whoever runs the host has let everything pass, and the world outside knows the way to alice's network.
+fn open_what_docker_shuts(cluster: &Cluster) {
+    let [a, b] = cluster.all();
+    for host in [a, b] {
+        host.sh("iptables -I DOCKER-USER -j ACCEPT").ok();
+    }
+    // A user's network is a /24, and the host's own address its first.
+    let network = Ipv4Addr::from(u32::from(gateway(a, "alice").expect("it is there")) - 1);
+    cluster.lan.sh(&format!("ip route add {network}/24 via {}", a.address)).ok();
 }
 
 /// ICMP errors are told each time, not once a second, or one cell would depend on the others.
@@ -58,6 +258,12 @@ fn ipv6(run: Run) -> Run {
     run.host_config("Sysctls", set)
 }
 
+/// Serves, and is published at a port from those that Nomad takes: as Nomad does it at the host's one address, or as Docker
+/// does it at all of them.
+fn server(name: &str, host: Option<Ipv4Addr>, port: u16) -> Run {
+    ipv6(Run::serve_all(name, 80).publish_both(80, host, port))
+}
+
 /// The kernel takes a second or two to make sure that nobody else has an IPv6 address.
 fn wait_ipv6(container: &Container) {
     eventually(SOON, &format!("{} has its IPv6 addresses", container.name), || {
@@ -66,237 +272,21 @@ fn wait_ipv6(container: &Container) {
     });
 }
 
-/// Serves, and is published at a port from those that Nomad takes: as Nomad does it at the host's one address, or as Docker
-/// does it at all of them.
-fn server(name: &str, host: Option<Ipv4Addr>, port: u16) -> Run {
-    ipv6(Run::serve_all(name, 80).publish_both(80, host, port))
-}
-
-impl<'a> Cast<'a> {
-    /// Starts Steppe on both hosts, and everybody.
-    pub fn raise(cluster: &'a Cluster, control: &[&str]) -> Self {
-        let [a, b] = cluster.all();
-        let own = [a, b].into_iter().flat_map(hosts_own).collect();
-        cluster.lan.sh(NO_LIMIT).ok();
-        for host in [a, b] {
-            host.sh(NO_LIMIT).ok();
-            for argument in control {
-                host.suite.control.arg(*argument);
-            }
-            host.suite.start();
-            for user in ["alice", "bob"] {
-                network(host, user);
+/// In the calling thread's network: who does not answer to ARP or ND is asked until long after a cell has been told, and
+/// so is `dropped` in each look. Where the kernel gave up in time, that would depend on who had asked whom before.
+fn never_give_up() {
+    for family in ["ipv4", "ipv6"] {
+        let devices = std::fs::read_dir(format!("/proc/sys/net/{family}/neigh")).expect("it is there");
+        for device in devices.flatten() {
+            for (setting, value) in [("retrans_time_ms", "200"), ("mcast_solicit", "50")] {
+                std::fs::write(device.path().join(setting), value).expect("this is root");
             }
         }
-        let web = |run: Run| run.label("steppe.service", "web:80");
-        let nomads = |host: &Host| Some(host.address);
-        let servers = Servers {
-            alice_web: a.docker.run(on("alice", web(server("alice-web", nomads(a), 20_001)))),
-            alice_gvisor: a.docker.run(on("alice", Run::serve_all("alice-gvisor", 80).runsc())),
-            bob_web: a.docker.run(on("bob", web(server("bob-web", nomads(a), 20_002)))),
-            granted: a
-                .docker
-                .run(of_user(server("granted", None, 20_003), "alice").label("steppe.connect_to", "web:80")),
-            open: a
-                .docker
-                .run(of_user(server("open", None, 20_004), "alice").label("steppe.expose", "public")),
-            // Claims to be alice's as well, by the wrong words.
-            stranger: a.docker.run(web(server("stranger", None, 20_005)).label("user", "alice")),
-            remote: b.docker.run(on("alice", web(server("remote", None, 21_001)))),
-        };
-        let diallers = diallers(cluster, &servers);
-        for dialler in &diallers {
-            if let Place::Container(container) = &dialler.place
-                && !container.is_runsc()
-            {
-                wait_ipv6(container);
-            }
-        }
-        let web = vip_of(a, "alice", "web", 80);
-        let parts = parts(a, b, &servers, web);
-        Self { diallers, parts, _servers: own }
-    }
-
-    /// Dials everything from everywhere.
-    pub fn table(&self) -> Table {
-        super::dial::table(&self.diallers, &self.parts)
     }
 }
 
-/// On a user's network.
-fn on(user: &str, run: Run) -> Run {
-    of_user(run, user).network(&format!("steppe-{user}"))
-}
-
-fn diallers<'a>(cluster: &'a Cluster, servers: &Servers) -> Vec<Dialler<'a>> {
-    let [a, b] = cluster.all();
-    let run = |host: &Host, run: Run| Place::Container(host.docker.run(run));
-    let asks =
-        |name: &str, user: &str, to: &str| of_user(Run::idle(name), user).label("steppe.connect_to", to);
-    let all = [
-        ("alice", run(a, on("alice", ipv6(Run::idle("alice"))))),
-        ("gvisor", Place::Container(servers.alice_gvisor.clone())),
-        ("bob", run(a, on("bob", ipv6(Run::idle("bob"))))),
-        ("granted", Place::Container(servers.granted.clone())),
-        ("asks", run(a, asks("asks", "bob", "alice/web:80"))),
-        ("stranger", Place::Container(servers.stranger.clone())),
-        ("root", Place::Host(a, 0)),
-        ("nobody", Place::Host(a, NOBODY)),
-        ("proxy", Place::Host(a, PROXY)),
-        ("b:alice", run(b, on("alice", ipv6(Run::idle("alice"))))),
-        ("b:stranger", run(b, Run::idle("stranger"))),
-        ("b:root", Place::Host(b, 0)),
-        ("b:nobody", Place::Host(b, NOBODY)),
-        ("outside", Place::Outside(&cluster.lan)),
-    ];
-    all.into_iter().map(|(name, place)| Dialler { name, place }).collect()
-}
-
-/// Servers of the host's own, for showing that they stay as they are.
-fn hosts_own(host: &Host) -> [Daemon; 2] {
-    let at = host.address.to_string();
-    [(HOSTS_OWN, Some(at.as_str())), (HOSTS_ALL, None)].map(|(port, address)| {
-        let port = port.to_string();
-        let name = format!("host-{}", host.name);
-        let mut command = vec!["/run/testbed/probe", "serve-all", "--port", &port, "--name", &name];
-        command.extend(address.into_iter().flat_map(|address| ["--address", address]));
-        let daemon = host.daemon(&format!("own-{port}"), Identity::CONTROL, &command);
-        daemon.start();
-        daemon.wait_log("listening", SOON);
-        daemon
-    })
-}
-
-fn target(label: &str, protocol: &str, to: impl ToString, server: &str) -> Target {
-    Target {
-        label: format!("{protocol} {label}"),
-        dial: format!("{protocol}/{}", to.to_string()),
-        server: server.to_owned(),
-    }
-}
-
-fn both(label: &str, to: impl Into<SocketAddr>, server: &str) -> [Target; 2] {
-    let to = to.into();
-    ["tcp", "udp"].map(|protocol| target(label, protocol, to, server))
-}
-
-fn parts(a: &Host, b: &Host, on: &Servers, web: SocketAddr) -> Vec<(&'static str, Vec<Target>)> {
-    vec![
-        ("own addresses", own_addresses(on)),
-        ("own IPv6 addresses", own_ipv6_addresses(on)),
-        ("published ports", published(a, on)),
-        ("published on b", published_remote(b, &on.remote)),
-        ("virtual IPs", virtual_ips(a, web)),
-        ("Steppe itself", steppe_itself(a)),
-        ("names", names(web)),
-        ("the host", hosts(a)),
-    ]
-}
-
-fn own_addresses(on: &Servers) -> Vec<Target> {
-    let all = [&on.alice_web, &on.alice_gvisor, &on.bob_web, &on.granted, &on.open, &on.stranger];
-    all.iter().flat_map(|one| both(&one.name, (one.address(), 80), &one.name)).collect()
-}
-
-fn own_ipv6_addresses(on: &Servers) -> Vec<Target> {
-    let routed = [&on.granted, &on.stranger].map(|one| {
-        let address = one.address6().expect("the default bridge has IPv6");
-        target(&one.name, "tcp", SocketAddr::from((address, 80)), &one.name)
-    });
-    let local = [&on.alice_web, &on.bob_web, &on.stranger].map(|one| {
-        let address = link_local(frame::parse_mac(&one.mac()).expect("Docker tells it"));
-        target(&format!("{}%eth0", one.name), "tcp", format!("[{address}%eth0]:80"), &one.name)
-    });
-    routed.into_iter().chain(local).collect()
-}
-
-fn published(a: &Host, on: &Servers) -> Vec<Target> {
-    let mut all = Vec::new();
-    for one in [&on.alice_web, &on.bob_web, &on.granted, &on.open, &on.stranger] {
-        all.extend(both(&format!("{} at a", one.name), (a.address, one.published(80)), &one.name));
-    }
-    for one in [&on.granted, &on.open, &on.stranger] {
-        all.extend(both(&format!("{} at a6", one.name), (a.address6(), one.published(80)), &one.name));
-    }
-    let one = &on.granted;
-    for address in ["127.0.0.1", "[::1]", "172.17.0.1", "10.209.1.1"] {
-        let to = format!("{address}:{}", one.published(80));
-        all.extend(
-            ["tcp", "udp"]
-                .map(|protocol| target(&format!("{} at {address}", one.name), protocol, &to, &one.name)),
-        );
-    }
-    all
-}
-
-fn published_remote(b: &Host, remote: &Container) -> Vec<Target> {
-    let port = remote.published(80);
-    let four = both("remote at b", (b.address, port), "remote");
-    let six = both("remote at b6", (b.address6(), port), "remote");
-    [four, six].into_iter().flatten().collect()
-}
-
-fn virtual_ips(a: &Host, web: SocketAddr) -> Vec<Target> {
-    let mut all = Vec::new();
-    all.extend(both("alice/web", web, "alice-web"));
-    all.push(target("alice/web:81", "tcp", SocketAddr::from((web.ip(), 81)), "alice-web"));
-    all.extend(both("no service", (NO_SERVICE, 80), ""));
-    if let Some(bob) = known_vip(a, "bob", "web") {
-        all.extend(both("bob/web", bob, "bob-web"));
-    }
-    all
-}
-
-/// The virtual IP of a service that somebody has asked for.
-fn known_vip(host: &Host, user: &str, name: &str) -> Option<SocketAddr> {
-    let listed: Value = serde_json::from_str(&host.steppe(&["services", "--json"]).stdout).ok()?;
-    let services = listed["services"].as_array()?;
-    let found = services.iter().find(|service| service["user"] == user && service["service"] == name)?;
-    let vip: Ipv4Addr = found["vip"].as_str()?.parse().ok()?;
-    Some((vip, 80).into())
-}
-
-fn steppe_itself(a: &Host) -> Vec<Target> {
-    let sockets = a.sh("ss -Hltn src 169.254.77.54").ok();
-    let listener =
-        sockets.lines().find_map(|line| line.split_whitespace().nth(3)).expect("alice/web has one");
-    vec![
-        target("a listener", "tcp", listener, "alice-web"),
-        target("no listener", "tcp", "169.254.77.54:9999", ""),
-        target("the DNS address", "tcp", "169.254.77.53:80", ""),
-    ]
-}
-
-fn names(web: SocketAddr) -> Vec<Target> {
-    let vip = web.ip().to_string();
-    let mut all = Vec::new();
-    for (name, answer) in [
-        ("web.steppe.internal", vip.as_str()),
-        ("bob-web.steppe.internal", "NXDOMAIN"),
-        ("nothing.steppe.internal", "NXDOMAIN"),
-    ] {
-        for protocol in ["dns-udp", "dns-tcp"] {
-            all.push(target(name, protocol, format!("{DNS}/{name}"), answer));
-        }
-    }
-    all
-}
-
-fn hosts(a: &Host) -> Vec<Target> {
-    let mut all = Vec::from(both("a's own server", (a.address, HOSTS_OWN), "host-a"));
-    all.push(target("a's own server at docker0", "tcp", format!("172.17.0.1:{HOSTS_ALL}"), "host-a"));
-    let six = SocketAddr::from((a.address6(), HOSTS_ALL));
-    all.push(target("a's own server at a6", "tcp", six, "host-a"));
-    all
-}
-
-/// A user's network.
-fn network(host: &Host, user: &str) {
-    let subnet = if user == "alice" { "10.209.1.0/24" } else { "10.210.1.0/24" };
-    let body = json!({
-        "Name": format!("steppe-{user}"), "Driver": "bridge", "Labels": { "steppe.user": user },
-        "Options": { "com.docker.network.bridge.name": format!("steppe-{user}") },
-        "IPAM": { "Config": [{ "Subnet": subnet }] },
-    });
-    host.docker.call("POST", "/networks/create", &body);
+/// Runs a program in the namespaces that the calling thread is in.
+fn run(program: &str, words: &[&str]) {
+    let output = Command::new(program).args(words).output().unwrap_or_else(|e| panic!("{program}: {e}"));
+    assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
 }

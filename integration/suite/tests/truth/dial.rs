@@ -72,8 +72,12 @@ fn probe<'a>(words: &[&'a str], from: Option<&'a str>) -> Vec<&'a str> {
     all
 }
 
-/// The whole table, of targets by heading.
-pub fn table(diallers: &[Dialler<'_>], parts: &[(&str, Vec<Target>)]) -> Table {
+/// The whole table, of targets by heading. `known` are the names of addresses that DNS may tell.
+pub fn table(
+    diallers: &[Dialler<'_>],
+    parts: &[(&str, Vec<Target>)],
+    known: &BTreeMap<String, String>,
+) -> Table {
     let targets: Vec<Target> = parts.iter().flat_map(|(_, targets)| targets.clone()).collect();
     let outcomes: Vec<BTreeMap<String, Outcome>> = std::thread::scope(|scope| {
         let dialling: Vec<_> =
@@ -82,7 +86,7 @@ pub fn table(diallers: &[Dialler<'_>], parts: &[(&str, Vec<Target>)]) -> Table {
     });
     let line = |target: &Target| Line {
         target: target.label.clone(),
-        cells: outcomes.iter().map(|told| cell(&told[&target.dial], &target.server)).collect(),
+        cells: outcomes.iter().map(|told| one_cell(target, &told[&target.dial], known)).collect(),
     };
     Table {
         diallers: diallers.iter().map(|dialler| dialler.name.to_owned()).collect(),
@@ -91,6 +95,14 @@ pub fn table(diallers: &[Dialler<'_>], parts: &[(&str, Vec<Target>)]) -> Table {
             .map(|(heading, targets)| ((*heading).to_owned(), targets.iter().map(line).collect()))
             .collect(),
     }
+}
+
+fn one_cell(target: &Target, outcome: &Outcome, known: &BTreeMap<String, String>) -> String {
+    let named = match outcome {
+        Outcome::Ok(told) => Outcome::Ok(known.get(told).unwrap_or(told).clone()),
+        other => other.clone(),
+    };
+    cell(&named, &target.server)
 }
 
 /// The link-local address that the kernel gives a device by its hardware address (RFC 4291, appendix A).

@@ -1,0 +1,135 @@
+//! Whether each rule, set and map of the netfilter-agent is needed, and tested: each is taken away in turn, and something that
+//! the tables of this module show must change. `make test-kills` runs it; it takes its time.
+//!
+//! Meanwhile the agent is frozen, or it would put back what is missing; thawed, it does.
+
+use std::fmt::Write;
+
+use steppe_testbed::{Cluster, Host, eventually};
+
+use super::{SHUT, cast::Cast, lies::Lies, table::Table};
+use crate::{common::SOON, strangers::listing};
+
+/// The agent's tables.
+const TABLES: [&str; 2] = ["inet steppe", "bridge steppe"];
+
+/// One thing that can be taken away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Part {
+    /// `inet steppe`, `bridge steppe`.
+    table: &'static str,
+    /// Where it stands in the listing of the table, from 0: the agent puts everything back in the same order.
+    at: usize,
+    /// In nft's words.
+    text: String,
+    /// What nft is told to take it away.
+    kill: String,
+}
+
+/// The rules, and the sets and maps that hold anything.
+fn parts(host: &Host) -> Vec<Part> {
+    let mut all = Vec::new();
+    for table in TABLES {
+        let listed = host.sh(&format!("nft -a list table {table}")).ok();
+        all.extend(parts_of(table, &listed));
+    }
+    all
+}
+
+/// Pure: `listed` is what `nft -a list table` prints.
+fn parts_of(table: &'static str, listed: &str) -> Vec<Part> {
+    let mut all: Vec<Part> = Vec::new();
+    let mut block: Vec<&str> = Vec::new();
+    for line in listed.lines().map(str::trim) {
+        let (text, handle) = line.split_once(" # handle ").unwrap_or((line, ""));
+        let mut push = |text: String, kill: String| all.push(Part { table, at: all.len(), text, kill });
+        if let Some(opened) = text.strip_suffix(" {") {
+            block = opened.split(' ').collect();
+        } else if text == "}" {
+            block.clear();
+        } else if let ["chain", chain] = block[..]
+            && !handle.is_empty()
+        {
+            push(format!("{table} {chain}: {text}"), format!("delete rule {table} {chain} handle {handle}"));
+        } else if let [kind @ ("set" | "map"), name] = block[..]
+            && text.starts_with("elements = {")
+        {
+            push(format!("{table}: {kind} {name}"), format!("flush {kind} {table} {name}"));
+        }
+    }
+    all
+}
+
+/// Something that can be looked at again and again.
+struct Scene<'a> {
+    name: &'a str,
+    look: Box<dyn Fn() -> Table + 'a>,
+}
+
+/// The parts without which the scene looks the same.
+fn survivors(host: &Host, scene: &Scene<'_>, candidates: Vec<Part>) -> Vec<Part> {
+    let before = (scene.look)();
+    let again = (scene.look)();
+    assert_eq!(again.differences(&before), "", "{} is not the same twice", scene.name);
+    let rules = listing(host);
+    let agent = &host.suite.netfilter_agent;
+    let mut left = Vec::new();
+    for part in candidates {
+        // The agent may have put it back under another handle.
+        let now = parts(host).into_iter().find(|now| (now.table, now.at) == (part.table, part.at));
+        let now = now.filter(|now| now.text == part.text);
+        let Some(now) = now else {
+            println!("gone in {}: {}", scene.name, part.text);
+            left.push(part);
+            continue;
+        };
+        agent.freeze();
+        host.nft(&[&now.kill]);
+        let changed = (scene.look)().differences(&before);
+        agent.thaw();
+        eventually(SOON, &format!("the agent puts back {}", part.text), || {
+            let now = listing(host);
+            if now == rules { Ok(()) } else { Err(now) }
+        });
+        let (first, count) = (changed.lines().next(), changed.lines().count());
+        match first {
+            Some(first) => {
+                println!("{count:4} cells of {} without {}\n     such as {first}", scene.name, part.text)
+            }
+            None => left.push(part),
+        }
+    }
+    left
+}
+
+#[test]
+fn without_each_rule_set_and_map_something_changes() {
+    let cluster = Cluster::hosts(2).without_consul().ipv6().start();
+    let [a, b] = cluster.all();
+    for host in [a, b] {
+        host.suite.netfilter_agent.arg("--table-owner=off");
+    }
+    let cast = Cast::raise(&cluster, &SHUT);
+    let lies = Lies::start(a);
+    let all = parts(a);
+    let count = all.len();
+    let left = survivors(a, &Scene { name: "who reaches what", look: Box::new(|| cast.table()) }, all);
+    let left = survivors(a, &Scene { name: "what a container sends", look: Box::new(|| lies.table()) }, left);
+    let mut text = String::new();
+    for part in &left {
+        writeln!(text, "nothing changes without {}", part.text).ok();
+    }
+    println!("{} of {count} are needed\n{text}", count - left.len());
+    cluster.allow_leaks();
+    assert!(left.is_empty(), "{text}");
+}
+
+#[test]
+fn parts_are_told_from_what_nft_lists() {
+    let listed = "table inet steppe { # handle 1\n\tset vips { # handle 2\n\t\ttype ipv4_addr\n\t\telements = { 247.0.0.1,\n\
+                  \t\t\t     247.0.0.2 }\n\t}\n\n\tset empty { # handle 3\n\t\ttype ipv4_addr\n\t}\n\n\
+                  \tchain guard { # handle 4\n\t\ttype filter hook prerouting priority -90; policy accept;\n\
+                  \t\tip daddr 247.0.0.0/8 goto refuse # handle 9\n\t}\n}\n";
+    let told: Vec<_> = parts_of("inet steppe", listed).into_iter().map(|part| part.kill).collect();
+    assert_eq!(told, ["flush set inet steppe vips", "delete rule inet steppe guard handle 9"]);
+}
