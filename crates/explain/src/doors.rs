@@ -104,6 +104,9 @@ impl<'a> Question<'a> {
         if ip.is_loopback() && self.workload.is_some() {
             return Link::ok(NONE, format!("{ip} is the workload itself: no door of Steppe's is there"));
         }
+        if ip.is_ipv6() && self.is_guarded() {
+            return own::ipv6(self);
+        }
         if self.is_here(ip) {
             return published::judge(self);
         }
@@ -137,6 +140,11 @@ impl<'a> Question<'a> {
     fn bound_at(&self, ip: IpAddr) -> Option<&'a WorkloadState> {
         let has = |state: &&WorkloadState| state.workload.as_ref().is_some_and(|w| w.ip.parse() == Ok(ip));
         self.firewall.workloads.iter().find(has)
+    }
+
+    /// Whether the doors `spoofing` and `leaving` are kept for who asks.
+    fn is_guarded(&self) -> bool {
+        self.bound().and_then(|state| state.workload.as_ref()).is_some_and(|workload| workload.guarded)
     }
 
     fn is_peer(&self, ip: IpAddr) -> bool {

@@ -38,7 +38,7 @@ pub(super) fn judge(question: &Question<'_>) -> Link {
             fix: "steppe-control --local-allow UID".into(),
         });
     }
-    if question.bound().is_some_and(|state| state.workload.as_ref().is_some_and(|w| !w.guarded)) {
+    if !question.is_guarded() {
         return Link::ok(
             NAME,
             "it is no workload of concern to Steppe: the door is not kept for it (--guard workloads)",

@@ -41,6 +41,9 @@ fn to_workload(question: &Question<'_>, there: &Workload, network: Option<&Netwo
     let whose = |network: &Network| format!("the network of {}", network.user);
     let to = format!("{} is {}", question.target.ip, there.name);
     let Some(own) = question.attachment() else { return from_host(question, &to, network) };
+    if own.bridge == there.bridge && network.is_some() && question.bound().is_none() {
+        return unheard(question, &to);
+    }
     if own.bridge == there.bridge {
         let place = network.map_or_else(|| there.bridge.clone(), whose);
         return Link::ok(NAME, format!("{to}, and both are on {place}: direct"));
@@ -71,6 +74,14 @@ fn to_workload(question: &Question<'_>, there: &Workload, network: Option<&Netwo
         text: format!("{to}: nothing passes {between}"),
         fix: grant,
     })
+}
+
+/// Behind a network's ports nobody is heard whom the kernel does not know there.
+fn unheard(question: &Question<'_>, to: &str) -> Link {
+    let (problem, fix) = question.workload.map_or(("", ""), |workload| (&workload.problem, &workload.fix));
+    let why = if problem.is_empty() { "it is bound to no port there" } else { problem };
+    let fix = if fix.is_empty() { "steppe workloads says why it is not bound" } else { fix };
+    Link::broken(NAME, "nobody on the network hears it", format!("{to}, on the same network: {why}"), fix)
 }
 
 fn from_host(question: &Question<'_>, to: &str, network: Option<&Network>) -> Link {

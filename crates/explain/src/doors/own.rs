@@ -1,4 +1,4 @@
-//! Steppe's own addresses: dns, and the proxy's listeners.
+//! Steppe's own addresses: dns, and the proxy's listeners; and what a workload may send at all.
 
 use steppe_api::v1::DoorName;
 
@@ -9,6 +9,17 @@ const LISTENER: &str = "listener";
 const DNS: &str = "dns";
 /// The port that names are asked at (RFC 1035 section 4.2).
 const DNS_PORT: u32 = 53;
+
+/// A workload is heard by its own IPv4 addresses alone.
+pub(super) fn ipv6(question: &Question<'_>) -> Link {
+    question.shut(Shut {
+        door: DoorName::Spoofing,
+        rule: rules::SPOOFING,
+        summary: "a workload sends IPv4 alone",
+        text: "a workload is heard by its own IPv4 addresses, and by nothing else".into(),
+        fix: "dial it by IPv4".into(),
+    })
+}
 
 /// A listener is reached through a grant or not at all; there is no way to open it.
 pub(super) fn listener(question: &Question<'_>) -> Link {

@@ -11,6 +11,8 @@ pub(super) const LEAVING_LOCALLY: &str = "inet steppe leaving_out";
 /// What is forwarded from one bridge to another, and what a local process sends to a network's member.
 pub(super) const CROSSING: &str = "inet steppe crossing";
 pub(super) const CROSSING_LOCALLY: &str = "inet steppe local";
+/// What a workload sends by an address that is not its own, IPv6 included.
+pub(super) const SPOOFING: &str = "bridge steppe spoofing";
 /// What is for the listeners: by containers, and by local processes.
 pub(super) const LISTENER: &str = "inet steppe arriving";
 pub(super) const LISTENER_LOCALLY: &str = "inet steppe output";
@@ -34,6 +36,7 @@ mod tests {
             LEAVING_LOCALLY,
             CROSSING,
             CROSSING_LOCALLY,
+            SPOOFING,
             LISTENER,
             LISTENER_LOCALLY,
             ASKING,

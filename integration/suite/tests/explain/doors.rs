@@ -192,6 +192,7 @@ fn members_of_a_network_reach_each_other_and_nobody_else() {
         "db:5432",
         &Expected { code: 3, reason, link: "network", fix: "--network steppe-bob" },
     );
+    says(a, "spy", &at.to_string(), 3, &["nobody on the network hears it", "--network steppe-bob"]);
     assert!(!spy.connect(at).outcome.is_ok(), "{fix}");
     cluster.assert_no_leak();
 }

@@ -203,6 +203,25 @@ fn networks_are_kept_apart() {
 }
 
 #[test]
+fn a_guarded_workload_sends_ipv4_alone() {
+    let mut facts = asked(DoorMode::Enforce, "api", "[fd00::9]:24012");
+    facts.local.push("fd00::9".parse().unwrap());
+    expect(&facts, Verdict::Refused, "spoofing", "IPv4 alone", "dial it by IPv4");
+    facts.netfilter.as_mut().unwrap().workloads[0].workload.as_mut().unwrap().guarded = false;
+    passes(&facts, "published", "steppe.expose=host");
+}
+
+#[test]
+fn who_is_not_bound_on_a_network_is_not_heard_there() {
+    let mut facts = asked(DoorMode::Enforce, "api", "10.210.1.3:80");
+    facts.netfilter.as_mut().unwrap().workloads.remove(0);
+    let spy = workload(facts.control.as_mut().unwrap());
+    spy.attachments[0].bridge = "steppe-bob".into();
+    (spy.problem, spy.fix) = ("it belongs to alice".into(), "--network steppe-alice".into());
+    expect(&facts, Verdict::Broken, "networks", "nobody on the network hears it", "--network steppe-alice");
+}
+
+#[test]
 fn bridges_that_docker_keeps_apart_are_not_steppes_business() {
     let mut facts = asked(DoorMode::Enforce, "api", "172.30.0.2:80");
     let firewall = facts.netfilter.as_mut().unwrap();
