@@ -17,7 +17,7 @@ use crate::{
     agent::Agent,
     control::{Control, block_on, until, workload},
     keep::{NOBODY, in_each_mode},
-    net::{Container, DEADLINE, Host, Namespace},
+    net::{Container, DEADLINE, Host, Namespace, receive},
 };
 
 const DNS: Ipv4Addr = Ipv4Addr::new(169, 254, 77, 53);
@@ -84,7 +84,7 @@ fn asks(net: &Namespace, patience: Duration) -> io::Result<()> {
     socket.set_read_timeout(Some(patience)).unwrap();
     net.run(|| socket.connect((DNS, 53)))?;
     socket.send(b"?")?;
-    socket.recv(&mut [0; 1]).map(|_| ())
+    receive(&socket).map(|_| ())
 }
 
 const MOMENT: Duration = Duration::from_millis(300);

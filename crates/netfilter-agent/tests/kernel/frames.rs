@@ -6,6 +6,7 @@ use std::{
 };
 
 use nix::{
+    errno::Errno,
     ifaddrs::getifaddrs,
     sys::{
         socket::{
@@ -54,8 +55,10 @@ impl Wire {
         let mut heard = Vec::new();
         let mut buffer = [0; 2_048];
         loop {
-            let length = recv(self.0.as_raw_fd(), &mut buffer, MsgFlags::empty())
-                .unwrap_or_else(|error| panic!("`{last}` was not heard: {error}"));
+            let length = match recv(self.0.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
+                Err(Errno::EINTR) => continue,
+                received => received.unwrap_or_else(|error| panic!("`{last}` was not heard: {error}")),
+            };
             let frame = &buffer[..length];
             let has = |cookie: &str| frame.windows(cookie.len()).any(|part| part == cookie.as_bytes());
             if has(last) {

@@ -8,7 +8,7 @@ use std::{
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -123,6 +123,18 @@ impl Drop for Namespace {
     }
 }
 
+/// The first byte of the next datagram, and whose it is. A signal ends a wait that has a deadline, and another thread may cause
+/// one.
+pub fn receive(socket: &UdpSocket) -> io::Result<(u8, SocketAddr)> {
+    let mut byte = [0];
+    loop {
+        match socket.recv_from(&mut byte) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            received => return received.map(|(_, from)| (byte[0], from)),
+        }
+    }
+}
+
 /// A host: a bridge `br0` with 172.30.0.1/24.
 pub struct Host {
     pub net: Namespace,
@@ -157,10 +169,21 @@ impl Host {
         self.net.ip(&format!("link add {port} type veth peer name eth0 netns {}", net.pid()));
         self.net.ip(&format!("link set {port} master {bridge} up"));
         net.ip(&format!("link set eth0 address {mac}"));
+        // As Docker does.
+        net.run(|| fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1").unwrap());
         net.ip(&format!("addr add {ip}/24 dev eth0"));
         net.ip("link set eth0 up");
         net.ip(&format!("route add default via {}", Ipv4Addr::new(a, b, c, 1)));
+        self.until_forwarding(port);
         container
+    }
+
+    /// A new port takes part in its bridge once the kernel has noticed that there is somebody at its other end.
+    fn until_forwarding(&self, port: &str) {
+        let end = Instant::now() + DEADLINE;
+        while !self.net.command("bridge", &format!("link show dev {port}")).contains("state forwarding") {
+            assert!(Instant::now() < end, "{port} does not forward");
+        }
     }
 
     /// Another bridge, with 172.31.0.1/24.

@@ -12,7 +12,7 @@ use crate::{
     agent::Agent,
     control::{Control, block_on, until, workload},
     keep::{ALLOWED, NOBODY, doors, in_each_mode, port_text, published},
-    net::{Container, DEADLINE, Host, Namespace},
+    net::{Container, DEADLINE, Host, Namespace, receive},
     server::{Connection, Server, ask},
 };
 
@@ -261,7 +261,7 @@ fn udp_is_published_too() {
         socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
         net.run(|| socket.connect(HERE)).unwrap();
         socket.send(b"?").unwrap();
-        socket.recv(&mut [0; 1])
+        receive(&socket)
     };
     block_on(async {
         let mut control = stage.control().await;
@@ -273,6 +273,6 @@ fn udp_is_published_too() {
         assert_eq!(control.refused_of(DoorName::Published).await, [("24011/udp".into(), 1)]);
         control.keep(DoorName::Published, DoorMode::Audit).await;
         let _ = asks(&stage.other.net).unwrap_err();
-        server.recv(&mut [0; 1]).unwrap();
+        receive(&server).unwrap();
     });
 }

@@ -9,7 +9,7 @@ use crate::{
     control::{Control, block_on, until, workload, workload_id},
     frames::{ARP, BROADCAST, IPV4, IPV6, Wire, arp, ethernet, ipv4, ipv6, mac, udp},
     keep::{doors, guarded, network},
-    net::{Container, Host},
+    net::{Container, Host, receive},
 };
 
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(172, 30, 0, 1);
@@ -80,10 +80,6 @@ fn stage() -> Stage {
     let host = Host::new();
     let agent = Agent::start(&host, &[]);
     let [liar, sibling, plain] = [2, 3, 4].map(|last| host.container(last));
-    for container in [&liar, &sibling, &plain] {
-        // Its own stack says nothing but what it is asked.
-        container.net.run(|| std::fs::write("/proc/sys/net/ipv6/conf/eth0/disable_ipv6", "1").unwrap());
-    }
     Stage { host, agent, liar, sibling, plain }
 }
 
@@ -175,16 +171,14 @@ fn a_container_that_takes_another_address_is_not_heard() {
         })
         .await;
         send(stage.liar.ip, "c");
-        let mut byte = [0];
-        let heard = [(); 2].map(|()| server.recv_from(&mut byte).map(|_| byte[0]).unwrap());
+        let heard = [(); 2].map(|()| receive(&server).unwrap().0);
         assert_eq!(heard, *b"ac");
         // Another hardware address is nobody's.
         stage.liar.net.ip(&format!("link set eth0 address {FOREIGN}"));
         send(stage.liar.ip, "d");
         stage.liar.net.ip(&format!("link set eth0 address {}", stage.liar.mac));
         send(stage.liar.ip, "e");
-        server.recv_from(&mut byte).unwrap();
-        assert_eq!(&byte, b"e");
+        assert_eq!(receive(&server).unwrap().0, b'e');
     });
 }
 
@@ -194,7 +188,6 @@ fn behind_a_networks_ports_nobody_is_heard_who_is_not_known() {
     block_on(async {
         let mut control = stage.control().await;
         let unknown = stage.host.container(9);
-        unknown.net.run(|| std::fs::write("/proc/sys/net/ipv6/conf/eth0/disable_ipv6", "1").unwrap());
         let (server, on_host) = (stage.sibling.net.udp(SIBLING), stage.host.net.udp(GATEWAY));
         let enforced =
             doors(&[(DoorName::Spoofing, DoorMode::Enforce), (DoorName::Networks, DoorMode::Enforce)]);
@@ -236,9 +229,8 @@ fn behind_a_networks_ports_nobody_is_heard_who_is_not_known() {
         for (socket, to) in [(&server, SIBLING), (&on_host, GATEWAY)] {
             let port = target(socket);
             stage.liar.net.udp(stage.liar.ip).send_to(b"y", (to, port)).unwrap();
-            let mut byte = [0];
-            let (_, from) = socket.recv_from(&mut byte).unwrap();
-            assert_eq!((&byte, from.ip()), (b"y", stage.liar.ip.into()));
+            let (byte, from) = receive(socket).unwrap();
+            assert_eq!((byte, from.ip()), (b'y', stage.liar.ip.into()));
         }
         // Nor does it hear them: `own question` is for everybody, and the end for it alone, from this host.
         let ears = Wire::new(&unknown.net, "eth0");
@@ -252,8 +244,7 @@ fn behind_a_networks_ports_nobody_is_heard_who_is_not_known() {
         control.port_of(&unknown).await;
         assert_eq!(control.upsert(vec![workload(&stage.host, &unknown)]).await, []);
         unknown.net.udp(unknown.ip).send_to(b"z", (SIBLING, target(&server))).unwrap();
-        let mut byte = [0];
-        let (_, from) = server.recv_from(&mut byte).unwrap();
-        assert_eq!((&byte, from.ip()), (b"z", unknown.ip.into()));
+        let (byte, from) = receive(&server).unwrap();
+        assert_eq!((byte, from.ip()), (b'z', unknown.ip.into()));
     });
 }
