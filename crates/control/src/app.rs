@@ -39,6 +39,7 @@ use crate::{
         Push,
         session::{LinkEvent, Peer, keep_connected},
     },
+    resolv_conf::{self, Resolve},
     service::{Ask, ControlService},
     source_health::SourcesBoard,
     sources::{
@@ -124,7 +125,7 @@ struct Outputs {
     users: watch::Sender<BTreeSet<UserName>>,
     services_of: watch::Sender<BTreeSet<UserName>>,
     attach: mpsc::Sender<Attach>,
-    resolve: mpsc::Sender<(Arc<str>, bool)>,
+    resolve: mpsc::Sender<Resolve>,
 }
 
 fn connect_everything(
@@ -143,13 +144,17 @@ fn connect_everything(
     let users = watch::Sender::new(BTreeSet::new());
     let services_of = watch::Sender::new(BTreeSet::new());
     let (attach, attaches) = mpsc::channel(EVENTS);
-    let (resolve, _) = mpsc::channel(EVENTS);
+    let (resolve, resolves) = mpsc::channel(EVENTS);
     let ports_known = Arc::new(AtomicU64::new(0));
     if let Some(docker) = config.docker.clone() {
         let networks = NetworksConfig { docker: docker.clone(), flags: config.flags.networks.clone() };
         tasks.spawn(networks::run(networks, users.subscribe(), ordered, attaches, observe.clone()));
         let source = DockerSource::new(docker, ports_known.clone(), rereads);
         tasks.spawn(source.run(observe.clone()));
+    }
+    if let Some(docker) = config.docker.clone() {
+        let flags = config.flags.resolv_conf.clone();
+        tasks.spawn(resolv_conf::follow(flags, docker, resolves, observe.clone()));
     }
     let places =
         [config.consul.as_ref().map(ConsulConfig::place), config.nomad.as_ref().map(NomadConfig::place)];
@@ -222,6 +227,7 @@ fn drive(
 ) -> BoxFuture<'static, ()> {
     Box::pin(async move {
         let mut tick = interval(TICK);
+        let mut is_open = false;
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let event = tokio::select! {
@@ -238,6 +244,11 @@ fn drive(
             }
             let wishes = core.settle(Instant::now());
             grant(wishes, &outputs).await;
+            if core.push.is_open() && !is_open {
+                is_open = true;
+                // Nobody resolves where Docker is no source.
+                let _ = outputs.resolve.send(Resolve::AllTold).await;
+            }
         }
     })
 }
@@ -290,9 +301,9 @@ async fn grant(wishes: Wishes, outputs: &Outputs) {
         // Nobody attaches where Docker is no source.
         let _ = outputs.attach.send(attach).await;
     }
-    for resolve in wishes.resolve {
+    for (container, on) in wishes.resolve {
         // The same.
-        let _ = outputs.resolve.send(resolve).await;
+        let _ = outputs.resolve.send(Resolve::Container(container, on)).await;
     }
     for alloc in wishes.reread_allocs {
         // Should so many wait, they come again with the next change.

@@ -12,6 +12,7 @@ use crate::{
     doors::DoorFlags,
     networks::NetworkFlags,
     plan::UserFrom,
+    resolv_conf::ResolvConfFlags,
     sources::{ConsulConfig, DockerConfig, NomadConfig, SourceError},
 };
 
@@ -90,6 +91,10 @@ pub struct Flags {
     #[command(flatten)]
     pub networks: NetworkFlags,
 
+    /// How workloads are led to dns.
+    #[command(flatten)]
+    pub resolv_conf: ResolvConfFlags,
+
     /// How doors are kept.
     #[command(flatten)]
     pub doors: DoorFlags,
@@ -135,6 +140,11 @@ pub enum ConfigError {
          multicast or reserved one"
     )]
     Listener(Ipv4Addr),
+    /// Nobody can ask there.
+    #[error(
+        "--dns-address {0}: an address that is this host's alone and no other of Steppe's is expected, such as 169.254.77.53"
+    )]
+    Dns(Ipv4Addr),
     /// The listener's address would be refused as a virtual IP.
     #[error(
         "--listener-address {0} lies in --service-cidr: choose another of either, such as 169.254.77.54 and 247.0.0.0/8"
@@ -206,6 +216,10 @@ fn check_addresses(flags: &Flags) -> Result<(), ConfigError> {
     if is_reserved(listener) {
         return Err(ConfigError::Listener(listener));
     }
+    let dns = flags.resolv_conf.dns_address;
+    if dns == listener || flags.service_cidr.contains(&dns) || is_reserved(dns) {
+        return Err(ConfigError::Dns(dns));
+    }
     match NEVER_VIRTUAL.into_iter().find(|ip| flags.service_cidr.contains(ip)) {
         Some(ip) => Err(ConfigError::Services(ip)),
         None => Ok(()),
@@ -237,6 +251,9 @@ mod tests {
             ("--listener-address=247.0.0.1", "--service-cidr"),
             ("--listener-address=127.0.0.1", "169.254.77.54"),
             ("--listener-address=239.0.0.1", "169.254.77.54"),
+            ("--dns-address=169.254.77.54", "169.254.77.53"),
+            ("--dns-address=127.0.0.53", "169.254.77.53"),
+            ("--dns-address=247.0.0.53", "169.254.77.53"),
         ] {
             let message = config(&[flag]).unwrap_err().to_string();
             assert!(message.contains(says), "{flag}: {message}");

@@ -17,6 +17,7 @@ pub mod networks;
 pub mod observe;
 pub mod plan;
 pub mod push;
+pub mod resolv_conf;
 pub mod service;
 pub mod source_health;
 pub mod sources;

@@ -17,6 +17,7 @@ mod newcomers;
 #[cfg(feature = "nomad")]
 mod nomad;
 mod orders;
+mod resolv;
 mod sources;
 mod story;
 mod strangers;
