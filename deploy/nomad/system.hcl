@@ -109,6 +109,12 @@ variable "docker_socket" {
   default = "/var/run/docker.sock"
 }
 
+variable "docker_containers" {
+  description = "Docker's directory of containers: below its data-root. control writes their resolv.conf, so that they ask dns."
+  type        = string
+  default     = "/var/lib/docker/containers"
+}
+
 # Nomad has kept them under /var/run since 1.8.8 and 1.9.4. What is missing Docker makes, empty.
 variable "cni_dirs" {
   description = "Where CNI keeps the addresses that it gave out, for Nomad's bridge mode; none: Nomad is asked alone."
@@ -190,6 +196,7 @@ job "steppe" {
         # A packaged Docker's socket is systemd's and outlives the daemon, so the file may be mounted.
         volumes = concat(
           ["/run/steppe:/run/steppe", "${var.docker_socket}:/var/run/docker.sock"],
+          ["${var.docker_containers}:${var.docker_containers}"],
           [for dir in var.cni_dirs : "${dir}:${dir}:ro"],
           var.config_dir == "" ? [] : ["${var.config_dir}:${var.config_dir}:ro"],
         )

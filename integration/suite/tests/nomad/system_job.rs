@@ -20,7 +20,12 @@ use crate::common::{
     reach::{reaches, refused},
 };
 
-const PARTS: [&str; 3] = ["control", "netfilter-agent", "proxy"];
+/// The job's groups.
+const PARTS: [&str; 5] = ["control", "netfilter-agent", "proxy", "dns-a", "dns-b"];
+const IMAGES: [&str; 4] = ["control", "netfilter-agent", "proxy", "dns"];
+
+/// Where a host of the testbed has them.
+const CONTAINERS: &str = "docker_containers=/run/docker-data/containers";
 
 fn deploy(file: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/nomad").join(file);
@@ -31,9 +36,9 @@ fn deploy(file: &str) -> String {
 fn load_images(host: &Host) -> String {
     let dir = std::env::var_os("STEPPE_IMAGES").expect("STEPPE_IMAGES names what `make images` has made");
     let version = env!("CARGO_PKG_VERSION");
-    for part in PARTS {
-        host.docker.load(&PathBuf::from(&dir).join(format!("steppe-{part}.tar")));
-        host.docker.tag(&format!("steppe-{part}:{version}"), "next");
+    for image in IMAGES {
+        host.docker.load(&PathBuf::from(&dir).join(format!("steppe-{image}.tar")));
+        host.docker.tag(&format!("steppe-{image}:{version}"), "next");
     }
     version.to_owned()
 }
@@ -75,7 +80,7 @@ fn installed_used_upgraded_under_load_and_removed_without_a_trace() {
     a.sh("rm -rf /run/steppe").ok();
     let other = a.docker.run(Run::serve("other", 80));
     let before = traces(a);
-    run(a, "system.hcl", &[]);
+    run(a, "system.hcl", &[CONTAINERS]);
     let first = wait_whole(a);
 
     let service = web_service("", "");
@@ -97,7 +102,7 @@ fn installed_used_upgraded_under_load_and_removed_without_a_trace() {
 
     // One part after the other, each alone, and nobody notices.
     let load = Load::start("web", &api, to);
-    let (mut variables, mut running) = (Vec::new(), first);
+    let (mut variables, mut running) = (vec![CONTAINERS.to_owned()], first);
     for part in PARTS {
         load.wait_more(200, PLACED);
         variables.push(format!("{}_version=next", part.replace('-', "_")));
