@@ -65,6 +65,14 @@ impl Namespace {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// Runs a command until it prints this: a new link carries nothing before the kernel has noticed that both its ends are up.
+    fn until(&self, program: &str, args: &str, part: &str) {
+        let end = Instant::now() + DEADLINE;
+        while !self.command(program, args).contains(part) {
+            assert!(Instant::now() < end, "{program} {args}: no `{part}`");
+        }
+    }
+
     pub fn ip(&self, args: &str) -> String {
         self.command("ip", args)
     }
@@ -174,16 +182,9 @@ impl Host {
         net.ip(&format!("addr add {ip}/24 dev eth0"));
         net.ip("link set eth0 up");
         net.ip(&format!("route add default via {}", Ipv4Addr::new(a, b, c, 1)));
-        self.until_forwarding(port);
+        net.until("ip", "link show eth0", "state UP");
+        self.net.until("bridge", &format!("link show dev {port}"), "state forwarding");
         container
-    }
-
-    /// A new port takes part in its bridge once the kernel has noticed that there is somebody at its other end.
-    fn until_forwarding(&self, port: &str) {
-        let end = Instant::now() + DEADLINE;
-        while !self.net.command("bridge", &format!("link show dev {port}")).contains("state forwarding") {
-            assert!(Instant::now() < end, "{port} does not forward");
-        }
     }
 
     /// Another bridge, with 172.31.0.1/24.
@@ -206,6 +207,8 @@ impl Host {
         self.net.ip("link set up0 up");
         neighbour.ip("addr add 192.0.2.2/24 dev eth0");
         neighbour.ip("link set eth0 up");
+        neighbour.until("ip", "link show eth0", "state UP");
+        self.net.until("ip", "link show up0", "state UP");
         self.net.ip("route add default via 192.0.2.2");
         neighbour
     }
