@@ -13,6 +13,7 @@ mod dial;
 #[cfg(feature = "kills")]
 mod kills;
 mod lies;
+mod scenes;
 mod table;
 mod targets;
 
@@ -67,6 +68,16 @@ fn what_a_door_in_audit_would_refuse_passes_and_is_counted() {
     compare(&table, "audit.txt", include_str!("truth/audit.txt"));
     let counted = refused(cluster.all::<2>()[0]);
     assert!(counted.iter().all(|&count| count > 0), "published, leaving: {counted:?}");
+    cluster.assert_no_leak();
+}
+
+#[test]
+fn a_port_whose_container_died_is_shut_to_who_binds_it_next() {
+    let cluster = Cluster::hosts(2).without_consul().ipv6().start();
+    let [a, _] = cluster.all();
+    let cast = Cast::raise(&cluster, &SHUT);
+    let _impostor = scenes::close_a_port(a);
+    compare(&scenes::closed(a, &cast), "closed.txt", include_str!("truth/closed.txt"));
     cluster.assert_no_leak();
 }
 

@@ -27,6 +27,8 @@ pub const LOW: u16 = 8_080;
 
 /// See the module's head.
 pub struct Cast<'a> {
+    /// A workload on the default bridge, with grants.
+    pub granted: Container,
     diallers: Vec<Dialler<'a>>,
     parts: Parts,
     /// The names of addresses.
@@ -142,7 +144,7 @@ impl<'a> Cast<'a> {
             }
         }
         let (parts, known) = (targets::parts(a, b, &servers), targets::known(a, &servers));
-        Self { diallers, parts, known, _servers: own }
+        Self { granted: servers.granted, diallers, parts, known, _servers: own }
     }
 
     /// Dials everything from everywhere.
@@ -156,7 +158,8 @@ impl<'a> Cast<'a> {
         self.look(&parts.cloned().collect::<Vec<_>>())
     }
 
-    fn look(&self, parts: &[(&str, Vec<Target>)]) -> Table {
+    /// Dials something from everywhere.
+    pub fn look(&self, parts: &[(&str, Vec<Target>)]) -> Table {
         self.forget();
         super::dial::table(&self.diallers, parts, &self.known)
     }

@@ -7,7 +7,13 @@ use std::fmt::Write;
 
 use steppe_testbed::{Cluster, Host, eventually};
 
-use super::{SHUT, cast::Cast, lies::Lies, table::Table};
+use super::{
+    SHUT,
+    cast::Cast,
+    lies::Lies,
+    scenes::{Held, close_a_port, closed, counted},
+    table::Table,
+};
 use crate::{common::SOON, strangers::listing};
 
 /// The agent's tables.
@@ -18,8 +24,6 @@ const TABLES: [&str; 2] = ["inet steppe", "bridge steppe"];
 struct Part {
     /// `inet steppe`, `bridge steppe`.
     table: &'static str,
-    /// Where it stands in the listing of the table, from 0: the agent puts everything back in the same order.
-    at: usize,
     /// In nft's words.
     text: String,
     /// What nft is told to take it away.
@@ -42,7 +46,7 @@ fn parts_of(table: &'static str, listed: &str) -> Vec<Part> {
     let mut block: Vec<&str> = Vec::new();
     for line in listed.lines().map(str::trim) {
         let (text, handle) = line.split_once(" # handle ").unwrap_or((line, ""));
-        let mut push = |text: String, kill: String| all.push(Part { table, at: all.len(), text, kill });
+        let mut push = |text: String, kill: String| all.push(Part { table, text, kill });
         if let Some(opened) = text.strip_suffix(" {") {
             block = opened.split(' ').collect();
         } else if text == "}" {
@@ -60,26 +64,34 @@ fn parts_of(table: &'static str, listed: &str) -> Vec<Part> {
     all
 }
 
-/// Something that can be looked at again and again.
+/// Something that can be looked at again and again, while the agent is frozen.
 struct Scene<'a> {
     name: &'a str,
     look: Box<dyn Fn() -> Table + 'a>,
 }
 
+impl<'a> Scene<'a> {
+    fn new(name: &'a str, look: impl Fn() -> Table + 'a) -> Self {
+        Self { name, look: Box::new(look) }
+    }
+}
+
 /// The parts without which the scene looks the same.
 fn survivors(host: &Host, scene: &Scene<'_>, candidates: Vec<Part>) -> Vec<Part> {
+    let agent = &host.suite.netfilter_agent;
+    agent.freeze();
     let before = (scene.look)();
     let again = (scene.look)();
+    agent.thaw();
     assert_eq!(again.differences(&before), "", "{} is not the same twice", scene.name);
+    println!("{}:\n{}", scene.name, before.text());
     let rules = listing(host);
-    let agent = &host.suite.netfilter_agent;
     let mut left = Vec::new();
     for part in candidates {
         // The agent may have put it back under another handle.
-        let now = parts(host).into_iter().find(|now| (now.table, now.at) == (part.table, part.at));
-        let now = now.filter(|now| now.text == part.text);
+        let now = parts(host).into_iter().find(|now| (now.table, &now.text) == (part.table, &part.text));
         let Some(now) = now else {
-            println!("gone in {}: {}", scene.name, part.text);
+            println!("   - in {}: {}", scene.name, part.text);
             left.push(part);
             continue;
         };
@@ -91,10 +103,10 @@ fn survivors(host: &Host, scene: &Scene<'_>, candidates: Vec<Part>) -> Vec<Part>
             let now = listing(host);
             if now == rules { Ok(()) } else { Err(now) }
         });
-        let (first, count) = (changed.lines().next(), changed.lines().count());
-        match first {
+        let count = changed.lines().count();
+        match changed.lines().next() {
             Some(first) => {
-                println!("{count:4} cells of {} without {}\n     such as {first}", scene.name, part.text)
+                println!("{count:4} in {} without {}\n     such as {first}", scene.name, part.text)
             }
             None => left.push(part),
         }
@@ -105,23 +117,45 @@ fn survivors(host: &Host, scene: &Scene<'_>, candidates: Vec<Part>) -> Vec<Part>
 #[test]
 fn without_each_rule_set_and_map_something_changes() {
     let cluster = Cluster::hosts(2).without_consul().ipv6().start();
+    cluster.allow_leaks();
     let [a, b] = cluster.all();
     for host in [a, b] {
         host.suite.netfilter_agent.arg("--table-owner=off");
     }
     let cast = Cast::raise(&cluster, &SHUT);
     let lies = Lies::start(a);
+    let held = Held::by(a, cast.granted.clone());
     let all = parts(a);
     let count = all.len();
-    let left = survivors(a, &Scene { name: "who reaches what", look: Box::new(|| cast.table()) }, all);
-    let left = survivors(a, &Scene { name: "what a container sends", look: Box::new(|| lies.table()) }, left);
+    let left = survivors(a, &Scene::new("who reaches what", || cast.table()), all);
+    let left = survivors(a, &Scene::new("what a container sends", || lies.table()), left);
+    let left = survivors(a, &Scene::new("open connections", || held.cut()), left);
+    let look = || {
+        cast.table();
+        lies.table();
+    };
+    let left = survivors(a, &Scene::new("what is counted", || counted(a, look)), left);
+
+    let impostor = close_a_port(a);
+    let of_ports = |part: &Part| ["closed", "untranslated"].iter().any(|word| part.text.contains(word));
+    let (of_ports, left): (Vec<_>, Vec<_>) = left.into_iter().partition(of_ports);
+    let mut still = survivors(a, &Scene::new("a closed port", || closed(a, &cast)), of_ports);
+    drop(impostor);
+
+    a.suite.proxy.kill();
+    eventually(SOON, "the kernel has taken over", || {
+        let set = a.nft(&["list", "set", "inet", "steppe", "takeover"]);
+        if set.contains("elements") { Ok(()) } else { Err(set) }
+    });
+    let scene = Scene::new("the kernel has taken over", || cast.table_of(&["virtual IPs", "Steppe itself"]));
+    still.extend(survivors(a, &scene, left));
+
     let mut text = String::new();
-    for part in &left {
+    for part in &still {
         writeln!(text, "nothing changes without {}", part.text).ok();
     }
-    println!("{} of {count} are needed\n{text}", count - left.len());
-    cluster.allow_leaks();
-    assert!(left.is_empty(), "{text}");
+    println!("{} of {count} are needed\n{text}", count - still.len());
+    assert!(still.is_empty(), "{text}");
 }
 
 #[test]

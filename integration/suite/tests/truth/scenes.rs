@@ -1,0 +1,140 @@
+//! What else the rules do than to let new connections pass or not: they cut, they count, they take over, and they keep a port
+//! closed whose container has died. Each as a table.
+
+use std::{
+    collections::BTreeMap,
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
+
+use serde_json::Value;
+use steppe_testbed::{Container, Daemon, Host, Identity, Outcome, Run, eventually, greet};
+
+use super::{
+    cast::Cast,
+    dial::Target,
+    table::{Line, Table, cell},
+};
+use crate::common::{SOON, networks::of_user, reach::vip_of};
+
+/// For the end of a connection, which the next packet brings.
+const CUT: Duration = Duration::from_millis(1_500);
+/// Of the container that dies.
+const CLOSED: u16 = 20_010;
+
+fn column(name: &str, heading: &str, cells: Vec<(String, String)>) -> Table {
+    let lines = cells.into_iter().map(|(target, cell)| Line { target, cells: vec![cell] }).collect();
+    Table { diallers: vec![name.to_owned()], parts: vec![(heading.to_owned(), lines)] }
+}
+
+/// A workload's connections: to what it is granted by a port, and to what it is granted as a whole.
+pub struct Held<'a> {
+    a: &'a Host,
+    granted: Container,
+    /// A service's name and address, and the set and the end of the element that grants it.
+    services: [(&'static str, SocketAddr, &'static str, &'static str); 2],
+}
+
+impl<'a> Held<'a> {
+    /// Asks for the addresses, while everybody answers.
+    pub fn by(a: &'a Host, granted: Container) -> Self {
+        let web = ("web", vip_of(a, "alice", "web", 80), "grants", " . tcp . 80");
+        let any = ("any", vip_of(a, "alice", "any", 80), "grants_any", "");
+        Self { a, granted, services: [web, any] }
+    }
+
+    /// Whether an open connection goes on, with its grant and without: the element is taken away and put back. The agent must
+    /// be frozen, or it does the latter.
+    pub fn cut(&self) -> Table {
+        let mut cells = Vec::new();
+        for (service, to, set, end) in self.services {
+            let element = format!("{set} {{ {} . {}{end} }}", self.granted.address(), to.ip());
+            let open = self.granted.enter(|| greet(to, SOON));
+            let Ok((mut held, _)) = open else {
+                cells.push((format!("{service}, granted"), "not-open".to_owned()));
+                continue;
+            };
+            cells.push((format!("{service}, granted"), goes_on(&mut held)));
+            self.a.nft(&[&format!("delete element inet steppe {element}")]);
+            cells.push((format!("{service}, revoked"), goes_on(&mut held)));
+            self.a.nft(&[&format!("add element inet steppe {element}")]);
+        }
+        column("granted", "open connections", cells)
+    }
+}
+
+fn goes_on(stream: &mut TcpStream) -> String {
+    let mut echo = [0; 5];
+    let result = stream
+        .set_read_timeout(Some(CUT))
+        .and_then(|()| stream.write_all(b"tick\n"))
+        .and_then(|()| stream.read_exact(&mut echo));
+    result.map_or_else(|e| cell(&Outcome::of(&e), ""), |()| "goes-on".to_owned())
+}
+
+/// Which counters rise while something is looked at.
+pub fn counted(a: &Host, look: impl FnOnce()) -> Table {
+    let before = counters(a);
+    look();
+    let after = counters(a);
+    let cells = after.into_iter().map(|(name, count)| {
+        let rose = count > before.get(&name).copied().unwrap_or(0);
+        (name, if rose { "rises" } else { "stays" }.to_owned())
+    });
+    column("counter", "what is counted", cells.collect())
+}
+
+/// The packets of each counter, and of all elements of each set that counts.
+fn counters(a: &Host) -> BTreeMap<String, u64> {
+    let mut all = BTreeMap::new();
+    for family in ["inet", "bridge"] {
+        let text = a.nft(&["-j", "list", "table", family, "steppe"]);
+        let listed: Value = serde_json::from_str(&text).expect("nft -j prints JSON");
+        for item in listed["nftables"].as_array().into_iter().flatten() {
+            let counter = &item["counter"];
+            if let (Some(name), Some(packets)) = (counter["name"].as_str(), counter["packets"].as_u64()) {
+                all.insert(format!("{family} counter {name}"), packets);
+            }
+            let set = &item["set"];
+            if let (Some(name), Some(elements)) = (set["name"].as_str(), set["elem"].as_array()) {
+                let packets: Vec<u64> =
+                    elements.iter().filter_map(|one| one["elem"]["counter"]["packets"].as_u64()).collect();
+                if !packets.is_empty() {
+                    all.insert(format!("{family} set {name}"), packets.iter().sum());
+                }
+            }
+        }
+    }
+    all
+}
+
+/// A container with a published port dies, and a local process binds it.
+pub fn close_a_port(a: &Host) -> Daemon {
+    let port = CLOSED;
+    let run = Run::serve_all("dies", 80).publish_both(80, Some(a.address), port);
+    let dies = a.docker.run(of_user(run, "alice"));
+    let published = || {
+        let told = a.nft(&["list", "set", "inet", "steppe", "published"]);
+        told.contains(&port.to_string())
+    };
+    eventually(SOON, "its port is known", || if published() { Ok(()) } else { Err("it is not") });
+    dies.remove();
+    let nobody = Identity { uid: 60_799, capability: None };
+    let (at, port) = (a.address.to_string(), port.to_string());
+    let words = ["/run/testbed/probe", "serve-all", "--port", &port, "--name", "impostor", "--address", &at];
+    let daemon = a.daemon("impostor", nobody, &words);
+    daemon.start();
+    daemon.wait_log("listening", SOON);
+    daemon
+}
+
+/// Who reaches the process that has taken the port.
+pub fn closed(a: &Host, cast: &Cast<'_>) -> Table {
+    let targets = ["tcp", "udp"].map(|protocol| Target {
+        label: format!("{protocol} the port of one that died"),
+        dial: format!("{protocol}/{}:{CLOSED}", a.address),
+        server: "impostor".to_owned(),
+    });
+    cast.look(&[("a closed port", targets.into())])
+}
