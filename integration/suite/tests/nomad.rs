@@ -4,6 +4,7 @@
 mod endpoints;
 mod grants;
 mod jobs;
+mod namespaces;
 mod system_job;
 
 use std::{net::SocketAddr, time::Duration};
