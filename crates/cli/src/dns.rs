@@ -1,6 +1,6 @@
 //! `steppe dns query`: what a workload would be told of a name, and why.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, time::Duration};
 
 use serde::Serialize;
 use steppe_api::v1::{QueryRequest, QueryResponse, QuestionResult};
@@ -8,6 +8,9 @@ use steppe_explain::{AwayKind, Paint, Style, Suite, Unknown, asker, clean};
 
 /// What workloads' resolvers add to a name that they don't find.
 const SEARCH_DOMAIN: &str = "steppe.internal";
+
+/// dns gives the host's resolvers 4 s.
+const DEADLINE: Duration = Duration::from_secs(5);
 
 /// The exit codes: as `steppe explain`'s.
 const ANSWERED: u8 = 0;
@@ -66,7 +69,7 @@ pub(crate) async fn query(suite: &Suite, workload: &str, name: &str, kind: &str)
     for candidate in candidates(name) {
         let request =
             QueryRequest { ip: told.ip.clone(), name: candidate.clone(), r#type: told.kind.clone() };
-        match suite.dns_query(request).await {
+        match suite.dns_query(request, DEADLINE).await {
             Ok(answer) => {
                 let is_answer = !answer.records.is_empty();
                 if told.rcode.is_empty() || is_answer {

@@ -114,13 +114,22 @@ impl Suite {
         process: Process,
         call: impl AsyncFnOnce(Channel) -> Result<Response<T>, Status>,
     ) -> Answer<T> {
+        self.ask_within(process, DEADLINE, call).await
+    }
+
+    async fn ask_within<T>(
+        &self,
+        process: Process,
+        deadline: Duration,
+        call: impl AsyncFnOnce(Channel) -> Result<Response<T>, Status>,
+    ) -> Answer<T> {
         let socket = self.run_dir.socket(process);
         let conversation = async {
             let channel = uds::connect(&socket, None).await.map_err(|error| why_unconnected(&error))?;
             let answer = call(channel).await.map_err(|status| why_unanswered(&status))?;
             Ok(answer.into_inner())
         };
-        let kind = match tokio::time::timeout(DEADLINE, conversation).await {
+        let kind = match tokio::time::timeout(deadline, conversation).await {
             Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(kind)) => kind,
             Err(_) => AwayKind::Slow,

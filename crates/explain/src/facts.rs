@@ -10,7 +10,7 @@ use steppe_api::v1::{
     QueryResponse, ServicePort, VipState, WorkloadState,
 };
 
-use crate::{Answer, AwayKind, Suite, local, names};
+use crate::{Answer, AwayKind, DEADLINE, Suite, local, names};
 
 /// What was asked, as it was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,7 +140,7 @@ pub async fn gather(suite: &Suite, query: Query, addresses: Addresses) -> Facts 
     let mut facts = Facts { query, control, netfilter, proxy, dns: None, addresses, local };
     if let Some((ip, name)) = names::question(&facts) {
         let question = QueryRequest { ip, name: names::full(&name), r#type: String::new() };
-        facts.dns = Some(Told { name, answer: suite.dns_query(question).await });
+        facts.dns = Some(Told { name, answer: suite.dns_query(question, DEADLINE).await });
     }
     facts
 }

@@ -52,7 +52,7 @@ async fn under_the_flood_of_one_the_others_are_answered() {
         }
         drop(stopping);
         println!("{} sent by one, slowest answer to the other {slowest:?}", sent.load(Ordering::Relaxed));
-        assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+        assert!(slowest < Duration::from_secs(2), "{slowest:?}");
     });
     let limited = control.count(QuestionResult::Limited).await;
     assert!(limited > 0);
