@@ -100,8 +100,12 @@ pub(super) fn what_arrives(addresses: Addresses) -> Vec<Rule> {
 }
 
 /// In `output`.
-pub(super) fn what_is_sent(addresses: Addresses) -> Rule {
-    sentence([to_address(addresses), is_new(), goto(ASKING_LOCALLY)])
+pub(super) fn what_is_sent(addresses: Addresses) -> [Rule; 2] {
+    [
+        sentence([to_address(addresses), is_new(), goto(ASKING_LOCALLY)]),
+        // Whoever has the port of one who may.
+        sentence([to_address(addresses), to_port(UDP, PORT), goto(ASKING_LOCALLY)]),
+    ]
 }
 
 /// In the bridge table: from a workload's own port alone.

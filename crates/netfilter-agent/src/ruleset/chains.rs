@@ -323,8 +323,10 @@ fn hooks(addresses: Addresses) -> Vec<Chain> {
                     format!("ip daddr {listener} ct state new goto {REJECT}"),
                     [to_listener(), new(), end(Verdict::Goto(REJECT))].concat(),
                 ),
-                ask::what_is_sent(addresses),
-            ],
+            ]
+            .into_iter()
+            .chain(ask::what_is_sent(addresses))
+            .collect(),
         ),
     ]
 }

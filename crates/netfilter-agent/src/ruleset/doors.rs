@@ -1,17 +1,17 @@
 //! The doors `published`, `leaving` and `networks`, in the inet table.
 //!
 //! Each begins with its set `NAME_door`, which is empty while the door is off, and ends by counting and with its set
-//! `NAME_shut`, which has elements while it is enforced. But for who is heard from a network, only new connections are looked
-//! at: what a container dialled itself from a port that happens to be published goes on, and a change of a door's mode cuts
-//! nothing.
+//! `NAME_shut`, which has elements while it is enforced. But for who is heard from a network, and for UDP from local processes,
+//! only new connections are looked at: what a container dialled itself from a port that happens to be published goes on, and
+//! a change of a door's mode cuts nothing.
 
 use super::{
     Chain, ChainKind, Hook, Rule, SetName, Verdict,
     chains::{REJECT, hook, inet, priority},
     phrases::{
-        Part, accept, by_loopback, by_root, count, drop_it, from_where_it_lives, goto, is_in, is_known,
-        is_new, is_not_in, is_not_invalid, is_translated, jump, not_to_this_host, phrase, sentence,
-        to_bridge, to_this_host, unsaid, verdict,
+        Part, accept, by_loopback, by_root, by_udp, count, drop_it, from_where_it_lives, goto,
+        is_first_direction, is_in, is_known, is_new, is_not_in, is_not_invalid, is_translated, jump,
+        not_to_this_host, phrase, sentence, to_bridge, to_this_host, unsaid, verdict,
     },
     steps::{ipv4, ipv6},
 };
@@ -262,7 +262,15 @@ fn entries() -> Vec<Chain> {
                 sentence([networks(), is_in(&[Part::OutputName], SetName::Networks), goto(CROSSED_LOCALLY)]),
             ],
         ),
-        base("local_doors", Hook::Output, vec![sentence([is_new(), goto(LOCAL)])]),
+        base(
+            "local_doors",
+            Hook::Output,
+            vec![
+                sentence([is_new(), goto(LOCAL)]),
+                // A flow outlives its socket: whoever has the port next would be taken for whom it was.
+                sentence([by_udp(), is_first_direction(), goto(LOCAL)]),
+            ],
+        ),
     ]
 }
 

@@ -138,6 +138,16 @@ pub(super) fn is_new() -> Phrase {
     phrase("ct state new", some_bit(Known::State, NEW))
 }
 
+/// `ct direction original`: from whom the flow began with.
+pub(super) fn is_first_direction() -> Phrase {
+    equal("ct direction original", Known::Direction, vec![0])
+}
+
+/// `meta l4proto udp`
+pub(super) fn by_udp() -> Phrase {
+    equal("meta l4proto udp", Known::Transport, vec![UDP])
+}
+
 /// `ct state != invalid`
 pub(super) fn is_not_invalid() -> Phrase {
     let steps = vec![

@@ -106,9 +106,14 @@ impl Namespace {
     /// Dials as a local process of a user.
     pub fn dial_as(&self, uid: u32, address: &str) -> io::Result<TcpStream> {
         let address: SocketAddr = address.parse().unwrap();
+        self.as_user(uid, || TcpStream::connect_timeout(&address, DEADLINE))
+    }
+
+    /// Runs this inside, as a user. Sockets that it makes are the user's.
+    pub fn as_user<T: Send>(&self, uid: u32, inside: impl FnOnce() -> T + Send) -> T {
         self.run(|| {
             rustix::thread::set_thread_uid(rustix::process::Uid::from_raw(uid)).unwrap();
-            TcpStream::connect_timeout(&address, DEADLINE)
+            inside()
         })
     }
 

@@ -271,6 +271,16 @@ fn udp_is_published_too() {
         let refused = asks(&stage.other.net).unwrap_err();
         assert_eq!(refused.raw_os_error(), Some(113), "ICMP admin-prohibited is EHOSTUNREACH");
         assert_eq!(control.refused_of(DoorName::Published).await, [("24011/udp".into(), 1)]);
+        // A flow outlives its socket: whoever has the port next is not whom it was.
+        let socket = stage.host.net.run(|| UdpSocket::bind("192.0.2.1:0").unwrap());
+        let own = socket.local_addr().unwrap();
+        socket.send_to(b"?", HERE).unwrap();
+        let (_, from) = receive(&server).unwrap();
+        server.send_to(b"!", from).unwrap();
+        receive(&socket).unwrap();
+        drop(socket);
+        let sent = stage.host.net.as_user(NOBODY, || UdpSocket::bind(own).unwrap().send_to(b"?", HERE));
+        assert_eq!(control.refused(DoorName::Published).await, 2, "{sent:?}");
         control.keep(DoorName::Published, DoorMode::Audit).await;
         let _ = asks(&stage.other.net).unwrap_err();
         receive(&server).unwrap();
