@@ -177,6 +177,7 @@ impl Control {
             grants: 1,
             empty_for_ms: 0,
             path: ServicePath::Proxy.into(),
+            stand_in: false,
         }
     }
 

@@ -19,6 +19,8 @@ pub struct Tenants {
     told: BTreeMap<UserName, BTreeSet<ServiceName>>,
     /// Users who have other services, or had, since they were asked for last.
     dirty: BTreeSet<UserName>,
+    /// Whether others may have a member than when they were asked for last.
+    are_members_dirty: bool,
     /// What [`Tenants::watched`] was when it was asked last.
     watched: BTreeSet<UserName>,
 }
@@ -29,6 +31,7 @@ impl Tenants {
         if before == now {
             return;
         }
+        self.are_members_dirty = true;
         if let Some(user) = before {
             self.members.remove(user, id);
             if !self.has_member(user) {
@@ -94,6 +97,9 @@ impl Tenants {
 
     /// The users who have a member here, when they have changed since this was called last.
     pub fn watched(&mut self) -> Option<BTreeSet<UserName>> {
+        if !std::mem::take(&mut self.are_members_dirty) {
+            return None;
+        }
         let watched: BTreeSet<_> = self.members.keys().cloned().collect();
         if watched == self.watched {
             return None;

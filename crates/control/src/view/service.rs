@@ -34,6 +34,7 @@ pub(super) fn service(key: &ServiceKey, planned: &PlannedService, now: Instant) 
             Path::Kernel => v1::ServicePath::Kernel,
         }
         .into(),
+        stand_in: !planned.are_own,
     }
 }
 

@@ -62,6 +62,7 @@ fn control() -> ListServicesResponse {
             grants: 4,
             empty_for_ms: 0,
             path: ServicePath::Proxy.into(),
+            stand_in: false,
         },
         Service {
             key: Some(redis()),

@@ -21,6 +21,8 @@ pub(super) struct Wishes {
     are_doors_told: bool,
     /// Users that Nomad knows.
     users_told: BTreeSet<UserName>,
+    /// Whether other users may be wished for than last time.
+    are_users_dirty: bool,
     /// Namespaces that Nomad knows, where they are no users.
     namespaces: BTreeSet<UserName>,
     /// The user whose network a workload needs, and the inverse.
@@ -51,6 +53,7 @@ impl Planner {
         // Else a namespace is no user.
         if self.options.user_from == UserFrom::Namespace {
             self.wishes.users_told = users;
+            self.wishes.are_users_dirty = true;
         } else {
             self.wishes.namespaces = users;
         }
@@ -196,6 +199,7 @@ impl Wishes {
         if self.needs.get(id) == needs.as_ref() {
             return;
         }
+        self.are_users_dirty = true;
         if let Some(before) = self.needs.remove(id) {
             self.needed_by.remove(&before, id);
         }
@@ -207,6 +211,9 @@ impl Wishes {
 
     /// The users whose networks must be there, when they have changed since this was called last.
     fn users(&mut self) -> Option<BTreeSet<UserName>> {
+        if !std::mem::take(&mut self.are_users_dirty) {
+            return None;
+        }
         let users: BTreeSet<_> = self.needed_by.keys().chain(&self.users_told).cloned().collect();
         if users == self.users {
             return None;
