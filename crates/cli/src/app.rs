@@ -5,10 +5,10 @@ use steppe_daemon::RunDir;
 use steppe_explain::Suite;
 
 use crate::{
-    args::{Args, Command, Dns},
+    args::{Args, Command, Dns, Network},
     dns,
     doctor::{self, Wanted},
-    explain, output, ready, services, status,
+    explain, network, output, ready, services, status,
     uninstall::{self, Options},
     workloads,
 };
@@ -56,14 +56,15 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
                 let text = if args.json { json(&report)? } else { report.render(paint) };
                 (report.exit_code(), text)
             }
-            Command::Uninstall { force, addresses } => {
+            Command::Uninstall { force, addresses, containers_dir } => {
                 let run_dir = RunDir { run_dir: args.run_dir.clone() };
                 let options = Options {
                     services: addresses.service_cidr,
                     listener: addresses.listener_address,
+                    containers: containers_dir.clone(),
                     force: *force,
                 };
-                let report = uninstall::run(&run_dir, &options);
+                let report = uninstall::run(&run_dir, &options).await;
                 let text = if args.json { json(&report)? } else { report.render(paint) };
                 (report.exit_code(), text)
             }
@@ -75,6 +76,17 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
                 let explanation = explain::gather(&suite, workload, service, *addresses).await;
                 let text = if args.json { json(&explanation)? } else { explanation.render(paint) };
                 (explanation.exit_code(), text)
+            }
+            Command::Network { order: Network::Ls } => {
+                let networks = network::list(&suite).await?;
+                (0, if args.json { json(&networks)? } else { networks.render(paint) })
+            }
+            Command::Network { order: order @ (Network::Ensure { user } | Network::Rm { user }) } => {
+                let done = match order {
+                    Network::Rm { .. } => network::remove(&suite, user).await,
+                    _ => network::ensure(&suite, user).await,
+                };
+                (done.exit_code(), if args.json { json(&done)? } else { done.render(paint) })
             }
             Command::Dns { question: Dns::Query { workload, name, kind } } => {
                 let told = dns::query(&suite, workload, name, kind).await;

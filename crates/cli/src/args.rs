@@ -4,7 +4,7 @@ use std::{net::Ipv4Addr, ops::RangeInclusive, path::PathBuf};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use ipnet::Ipv4Net;
-use steppe_model::parse_block;
+use steppe_model::{UserName, parse_block};
 
 use crate::ready::Component;
 
@@ -21,7 +21,7 @@ use crate::ready::Component;
   steppe dns query --as api web       what container `api` is told when it asks for the name `web`
   steppe --json workloads | jq .      every command has JSON
 
-All but `uninstall` only read, and work with control down as far as the agents know.
+All but `uninstall`, `network ensure` and `network rm` only read, and work with control down as far as the agents know.
 Run it as root, or as a member of the group `steppe` (gid 60700)."
 )]
 pub(crate) struct Args {
@@ -119,9 +119,9 @@ pub(crate) enum Command {
         #[arg(long, default_value = "10000-19999", value_parser = parse_ports, value_name = "FIRST-LAST")]
         listener_ports: RangeInclusive<u16>,
     },
-    /// Remove everything that Steppe has put on this host: tables, route, listener address, run directory
+    /// Remove everything that Steppe has put on this host: tables, route, addresses, empty networks of users, run directory
     ///
-    /// Containers are not touched. Every step is reported, and one that fails does not keep the others from being done.
+    /// Containers are not touched, but for their resolv.conf, which gets back what Docker had written. Every step is reported, and one that fails does not keep the others from being done.
     /// Exits 0 when nothing is left, 1 when something is. Run it as root, after Steppe's processes were stopped.
     #[command(after_help = "Example:
   nomad job stop steppe && steppe uninstall")]
@@ -131,6 +131,14 @@ pub(crate) enum Command {
         force: bool,
         #[command(flatten)]
         addresses: Addresses,
+        /// Docker's directory of containers, in which their resolv.conf lie
+        #[arg(
+            long,
+            env = "STEPPE_CONTAINERS_DIR",
+            default_value = "/var/lib/docker/containers",
+            value_name = "DIR"
+        )]
+        containers_dir: PathBuf,
     },
     /// The workloads of this host: their addresses, their bridge ports, what they are granted
     #[command(after_help = "Example:
@@ -157,10 +165,44 @@ pub(crate) enum Command {
         #[command(flatten)]
         addresses: Addresses,
     },
+    /// Users' networks on this host
+    Network {
+        #[command(subcommand)]
+        order: Network,
+    },
     /// Names, as dns answers them
     Dns {
         #[command(subcommand)]
         question: Dns,
+    },
+}
+
+/// What is done with users' networks.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Network {
+    /// The networks there are, who is attached, and who needs one and has none
+    ///
+    /// KEPT says why one stays with nothing attached: `needed` by a namespace, a workload or --users, or `ensured`.
+    Ls,
+    /// Make the network of a user, if there is none, and keep it
+    ///
+    /// For `docker run --network steppe-USER` before control knows of the user. Run it as root.
+    /// Exits 0 when it is there, 1 when it can't be, 2 when the name is none, 4 when control does not answer.
+    #[command(after_help = "Example:
+  steppe network ensure alice && docker run --network steppe-alice …")]
+    Ensure {
+        /// The user
+        user: UserName,
+    },
+    /// Remove the network of a user
+    ///
+    /// Not while a container names it, running or not, nor while something needs it. Run it as root.
+    /// Exits 0 when it is gone, 1 when it can't be, 2 when the name is none, 4 when control does not answer.
+    #[command(after_help = "Example:
+  steppe network rm alice")]
+    Rm {
+        /// The user
+        user: UserName,
     },
 }
 

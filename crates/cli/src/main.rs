@@ -7,6 +7,7 @@ mod args;
 mod dns;
 mod doctor;
 mod explain;
+mod network;
 mod output;
 mod ready;
 mod services;

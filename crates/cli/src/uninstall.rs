@@ -3,6 +3,8 @@
 //! What a process has put, its own `--purge` removes; here they are run one by one, what is left is removed, and it is
 //! looked whether anything stayed. A step that fails does not keep the others from being done.
 
+mod networks;
+mod resolv_conf;
 mod steps;
 
 use std::{
@@ -30,12 +32,14 @@ const NETFILTER_AGENT: &str = "steppe-netfilter-agent";
 pub(crate) struct Options {
     pub(crate) services: Ipv4Net,
     pub(crate) listener: Ipv4Addr,
+    /// Docker's directory of containers.
+    pub(crate) containers: PathBuf,
     /// Go on although processes run.
     pub(crate) force: bool,
 }
 
 /// Removes everything.
-pub(crate) fn run(run_dir: &RunDir, options: &Options) -> Report {
+pub(crate) async fn run(run_dir: &RunDir, options: &Options) -> Report {
     let running = running(run_dir);
     let mut report = Report::default();
     if !running.is_empty() && !options.force {
@@ -43,6 +47,8 @@ pub(crate) fn run(run_dir: &RunDir, options: &Options) -> Report {
         return report;
     }
     report.steps.push(Step::of("tables, route and address", purge(run_dir, options)));
+    report.steps.push(resolv_conf::put_back(&options.containers));
+    report.steps.extend(networks::remove().await);
     let left = doctor::leftovers(options.services, options.listener);
     report.steps.extend(left_over(&left));
     report.steps.push(steps::remove_run_dir(run_dir, &PROCESSES));
@@ -131,15 +137,19 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn nothing_is_removed_while_a_process_runs() {
+    #[tokio::test]
+    async fn nothing_is_removed_while_a_process_runs() {
         let home = tempfile::tempdir().unwrap();
         let run_dir = RunDir { run_dir: home.path().to_owned() };
         let proxy = UnixListener::bind(run_dir.socket(Process::Proxy)).unwrap();
         drop(UnixListener::bind(run_dir.socket(Process::Control)).unwrap());
-        let options =
-            Options { services: "247.0.0.0/8".parse().unwrap(), listener: Ipv4Addr::LOCALHOST, force: false };
-        let report = run(&run_dir, &options);
+        let options = Options {
+            services: "247.0.0.0/8".parse().unwrap(),
+            listener: Ipv4Addr::LOCALHOST,
+            containers: home.path().join("containers"),
+            force: false,
+        };
+        let report = run(&run_dir, &options).await;
         assert_eq!(report.exit_code(), 1);
         assert!(report.steps[0].says.starts_with("proxy: running"), "{report:?}");
         assert!(run_dir.socket(Process::Control).exists());

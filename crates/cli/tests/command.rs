@@ -102,6 +102,21 @@ fn dns_says_what_a_workload_is_told() {
 }
 
 #[test]
+fn networks_are_ordered_from_control_alone_and_seen_without_it() {
+    let suite = Suite::new().netfilter();
+    let list = suite.run(&["network", "ls"]);
+    assert_eq!(list.code, 0, "{list:?}");
+    has(&list.stdout, "start steppe-control");
+    for order in ["ensure", "rm"] {
+        let away = suite.run(&["network", order, "alice"]);
+        assert_eq!(away.code, 4, "{away:?}");
+        has(&away.stdout, "FAIL alice: control is down");
+        assert_eq!(suite.run(&["network", order, "a b"]).code, 2);
+    }
+    assert_eq!(Suite::new().run(&["network", "ls"]).code, 1);
+}
+
+#[test]
 fn explain_knows_the_doors() {
     let suite = whole();
     let watched = suite.run(&["explain", "api", "127.0.0.1:24011"]);

@@ -15,8 +15,9 @@ use steppe_api::{
         ListListenersRequest, ListListenersResponse, ListNetfilterNetworksRequest,
         ListNetfilterNetworksResponse, ListNetfilterWorkloadsRequest, ListNetfilterWorkloadsResponse,
         ListServicePortsRequest, ListServicePortsResponse, ListServicesRequest, ListServicesResponse,
-        ListWorkloadsRequest, ListWorkloadsResponse, NetfilterStatus, Pair, ProxyStatus,
-        control_client::ControlClient, netfilter_agent_client::NetfilterAgentClient,
+        ListUserNetworksRequest, ListUserNetworksResponse, ListWorkloadsRequest, ListWorkloadsResponse,
+        NetfilterStatus, Pair, ProxyStatus, control_client::ControlClient,
+        netfilter_agent_client::NetfilterAgentClient, networks_client::NetworksClient,
         proxy_client::ProxyClient,
     },
 };
@@ -26,8 +27,10 @@ use tonic::{Code, Response, Status, transport::Channel};
 use crate::{Answer, Away, AwayKind, readiness};
 
 mod dns;
+mod networks;
 
 pub use dns::DNS;
+pub use networks::Declined;
 
 /// How long a process may take to connect and answer one question. A person waits.
 pub const DEADLINE: Duration = Duration::from_secs(2);
@@ -68,6 +71,8 @@ questions! {
     workloads: Control ControlClient.list_workloads(ListWorkloadsRequest) -> ListWorkloadsResponse;
     /// What was planned for one workload and one service.
     pair: Control ControlClient.get_pair(GetPairRequest) -> Pair;
+    /// Users' networks.
+    user_networks: Control NetworksClient.list_networks(ListUserNetworksRequest) -> ListUserNetworksResponse;
     /// The firewall's status.
     netfilter_status: NetfilterAgent NetfilterAgentClient.get_status(GetNetfilterStatusRequest) -> NetfilterStatus;
     /// The grants in the kernel.

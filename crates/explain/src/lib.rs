@@ -25,7 +25,7 @@ mod text;
 
 pub use asker::{Asker, Unknown, asker};
 pub use away::{Answer, Away, AwayKind};
-pub use client::{DEADLINE, DNS, Suite};
+pub use client::{DEADLINE, DNS, Declined, Suite};
 pub use doors::name as door_name;
 pub use explanation::{Explanation, Fault, Link, State, Verdict};
 pub use facts::{Addresses, Facts, Firewall, Plan, Query, Told, gather};
