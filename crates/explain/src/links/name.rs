@@ -1,5 +1,7 @@
 //! `name`: the service has a virtual IP on this host, and dns tells the workload so. Whoever asked by the address needs no name.
 
+use std::net::Ipv4Addr;
+
 use steppe_api::v1::{QueryResponse, ResolverState, WorkloadNames};
 
 use crate::{AwayKind, Link, Told, case::Case, names};
@@ -93,9 +95,18 @@ fn untold(case: &Case<'_>, name: &str, answer: &QueryResponse) -> Link {
 fn elsewhere(case: &Case<'_>, names: &WorkloadNames, to: &str) -> Link {
     let why = &names.resolver_problem;
     let text = format!("{to}, but {} asks another resolver: {why}", case.workload.name);
-    let fix = format!(
-        "leave the DNS servers of {} to Docker (no --dns, no dns_servers), or name {} first among them",
-        case.workload.name, case.facts.addresses.dns
-    );
+    let fix = asking(&case.workload.name, why, case.facts.addresses.dns);
     Link::broken(NAME, "its resolver is not dns", text, fix)
+}
+
+/// What makes it ask dns.
+fn asking(name: &str, why: &str, dns: Ipv4Addr) -> String {
+    // control itself can't write there.
+    if why.contains("--containers-dir") {
+        return "mount Docker's directory of containers into control's container, or give control its --containers-dir".into();
+    }
+    format!(
+        "leave DNS servers and /etc/resolv.conf of {name} to Docker (no --dns, no dns_servers, no mount) and start it again, or name {dns} \
+         first among its servers"
+    )
 }

@@ -64,16 +64,21 @@ fn dns_that_is_down_is_broken_and_one_that_never_ran_is_only_said() {
 
 #[test]
 fn a_resolver_that_its_author_chose_is_broken() {
-    let facts = planned(|plan| {
-        workload(plan).names = Some(WorkloadNames {
-            resolver: ResolverState::Elsewhere.into(),
-            resolver_problem: "its author named 192.0.2.53".into(),
-            ..WorkloadNames::default()
-        });
-    });
+    let elsewhere = |why: &str| {
+        planned(|plan| {
+            workload(plan).names = Some(WorkloadNames {
+                resolver: ResolverState::Elsewhere.into(),
+                resolver_problem: why.into(),
+                ..WorkloadNames::default()
+            });
+        })
+    };
+    let facts = elsewhere("its author named 192.0.2.53");
     expect(&facts, Verdict::Broken, "name", "its resolver is not dns", "name 169.254.77.53 first");
     let text = judge(&facts).links[1].text.clone();
     assert!(text.contains("its author named 192.0.2.53"), "{text}");
+    let unseen = elsewhere("/var/lib/docker/containers is not there: say --containers-dir");
+    expect(&unseen, Verdict::Broken, "name", "its resolver is not dns", "into control's container");
 }
 
 #[test]
