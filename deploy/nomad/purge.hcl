@@ -1,14 +1,14 @@
-# Removes every trace of Steppe from every client, once; containers are not touched. Stop Steppe first:
+# Removes every trace of Steppe from every client, once; containers run on, and their resolv.conf is Docker's again. Stop Steppe first:
 #
 #   nomad job stop -purge steppe
-#   nomad job run deploy/nomad/purge.hcl        with the image, version and service_cidr that system.hcl was given
+#   nomad job run deploy/nomad/purge.hcl        with the image, version, service_cidr and docker_containers that system.hcl was given
 #   nomad job status steppe-purge               each alloc: complete; `nomad alloc logs ALLOC` says what was done
 #   nomad job stop -purge steppe-purge
 #
 # Nomad before 1.2 has no sysbatch jobs. There, run on each client what this job does:
 #
 #   docker run --rm --network host --user 0:60700 --cap-drop all --cap-add net_admin -v /run:/host/run \
-#     --entrypoint /usr/bin/steppe steppe-netfilter-agent:0.1.0 uninstall --run-dir /host/run/steppe
+#     -v /var/lib/docker/containers:/var/lib/docker/containers --entrypoint /usr/bin/steppe steppe-netfilter-agent:0.1.0 uninstall --run-dir /host/run/steppe
 
 variable "datacenters" {
   description = "Where to run. Nomad before 1.5 does not know \"*\": name them there."
@@ -35,6 +35,12 @@ variable "netfilter_agent_version" {
 variable "service_cidr" {
   type    = string
   default = "247.0.0.0/8"
+}
+
+variable "docker_containers" {
+  description = "Docker's directory of containers: below its data-root. Their resolv.conf gets back what Docker had written."
+  type        = string
+  default     = "/var/lib/docker/containers"
 }
 
 job "steppe-purge" {
@@ -78,11 +84,12 @@ job "steppe-purge" {
         cap_drop        = ["all"]
         cap_add         = ["net_admin"]
         readonly_rootfs = true
-        volumes         = ["/run:/host/run"]
+        volumes         = ["/run:/host/run", "${var.docker_containers}:${var.docker_containers}"]
       }
 
       env {
-        STEPPE_SERVICE_CIDR = var.service_cidr
+        STEPPE_SERVICE_CIDR   = var.service_cidr
+        STEPPE_CONTAINERS_DIR = var.docker_containers
       }
 
       resources {

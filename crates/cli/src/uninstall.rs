@@ -1,4 +1,4 @@
-//! `steppe uninstall`: nothing of Steppe is left on this host. Containers are not touched.
+//! `steppe uninstall`: nothing of Steppe is left on this host. Containers run on, and have the names that Docker gave them.
 //!
 //! What a process has put, its own `--purge` removes; here they are run one by one, what is left is removed, and it is
 //! looked whether anything stayed. A step that fails does not keep the others from being done.

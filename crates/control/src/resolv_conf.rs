@@ -7,11 +7,9 @@
 
 mod book;
 mod container;
-mod file;
 mod flags;
 mod judge;
 mod patience;
-mod text;
 mod watch;
 
 use std::{

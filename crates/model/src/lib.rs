@@ -9,6 +9,7 @@ mod grammar;
 mod key;
 mod name;
 mod net;
+pub mod resolv_conf;
 
 pub use desired::{
     AskedName, Asker, Client, DoorMode, DoorName, Doors, Endpoint, Expose, Grant, InvalidDoor, Listener,

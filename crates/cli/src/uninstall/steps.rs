@@ -51,7 +51,7 @@ impl Report {
             let _ = writeln!(text, "{} {what}: {}", paint.with(style, word), clean(says));
         }
         if self.exit_code() == 0 {
-            text.push_str("nothing of Steppe is left on this host; containers were not touched\n");
+            text.push_str("nothing of Steppe is left on this host; containers run on\n");
         }
         text
     }

@@ -9,14 +9,14 @@ use std::{
     time::{Instant, SystemTime},
 };
 
+use steppe_daemon::ResolvConf;
+use steppe_model::resolv_conf as text;
 use tracing::{debug, warn};
 
 use super::{
     container::{Facts, Mode},
-    file::ResolvConf,
     judge::{Verdict, judge},
     patience::{Looks, Patience},
-    text,
     watch::{Changes, Watch, Watched},
 };
 use crate::observe::Observation;

@@ -4,8 +4,7 @@
 use std::{collections::BTreeMap, net::Ipv4Addr, path::Path};
 
 use serde::Deserialize;
-
-use super::file;
+use steppe_daemon::read_bounded;
 
 /// What `docker inspect` shows as `HostConfig`, in part.
 #[derive(Debug, Default, Deserialize)]
@@ -109,7 +108,7 @@ impl Facts {
 }
 
 fn parse<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<T, String> {
-    let text = file::read(path, LARGEST).map_err(|error| format!("{}: {error}", path.display()))?;
+    let text = read_bounded(path, LARGEST).map_err(|error| format!("{}: {error}", path.display()))?;
     serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", path.display()))
 }
 

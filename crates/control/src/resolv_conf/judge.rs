@@ -2,10 +2,9 @@
 
 use std::net::Ipv4Addr;
 
-use super::{
-    container::{Facts, Mode},
-    text,
-};
+use steppe_model::resolv_conf as text;
+
+use super::container::{Facts, Mode};
 
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]

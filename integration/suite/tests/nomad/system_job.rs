@@ -26,6 +26,7 @@ const IMAGES: [&str; 4] = ["control", "netfilter-agent", "proxy", "dns"];
 
 /// Where a host of the testbed has them.
 const CONTAINERS: &str = "docker_containers=/run/docker-data/containers";
+const DATA: &str = "/run/docker-data/containers";
 
 fn deploy(file: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/nomad").join(file);
@@ -94,6 +95,10 @@ fn installed_used_upgraded_under_load_and_removed_without_a_trace() {
     assert_eq!(reaches(&api, to), "web");
     let explained = a.steppe(&["explain", "api", "web:80"]);
     assert_eq!(explained.code, 0, "{}{}", explained.stdout, explained.stderr);
+    let resolvers = || api.exec(&["cat", "/etc/resolv.conf"]).ok();
+    eventually(SOON, "api asks dns", || {
+        Some(resolvers()).filter(|text| text.contains("169.254.77.53")).ok_or("not yet")
+    });
     let stranger = a.docker.run(Run::idle("stranger"));
     eventually(SOON, "the stranger is known", || match stranger.connect(to).outcome {
         Outcome::Refused => Ok(()),
@@ -125,6 +130,7 @@ fn installed_used_upgraded_under_load_and_removed_without_a_trace() {
     eventually(PLACED, "Steppe has stopped", || allocs(a).err().map_or_else(|| Err("it runs"), |_| Ok(())));
     purge(a, &version);
     assert_eq!(traces(a), before);
+    assert_eq!(resolvers(), a.sh("cat /etc/resolv.conf").ok());
     assert!(other.connect((other.address(), 80)).outcome.is_ok());
     cluster.assert_no_leak();
 }
@@ -137,12 +143,12 @@ fn purge(host: &Host, image: &str) {
         let command: Vec<_> =
             lines.map(|line| line.trim_start_matches(['#', ' ']).trim_end_matches('\\')).collect();
         eventually(PLACED, "everything is removed", || {
-            let purged = host.sh(&command.join(" "));
+            let purged = host.sh(&command.join(" ").replace("/var/lib/docker/containers", DATA));
             if purged.code == 0 { Ok(()) } else { Err(purged.stdout + &purged.stderr) }
         });
         return;
     }
-    run(host, "purge.hcl", &[&format!("netfilter_agent_version={image}")]);
+    run(host, "purge.hcl", &[CONTAINERS, &format!("netfilter_agent_version={image}")]);
     eventually(PLACED, "everything is removed", || {
         let allocs = host.nomad.call("GET", "/v1/job/steppe-purge/allocations", &Value::Null);
         match text(&allocs[0]["ClientStatus"]) {

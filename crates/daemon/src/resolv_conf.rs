@@ -1,5 +1,6 @@
-//! Reading and writing files that a container can write too: never through a link, never without a bound, always in place,
-//! as the file is mounted into the container.
+//! A container's resolv.conf on the host, which the container can write too: read and written never through a link, never without a
+//! bound, and always in place, as the file is mounted into the container. control writes it, and the uninstaller puts back what
+//! Docker had written.
 
 use std::{
     fs::{File, OpenOptions},
@@ -18,19 +19,22 @@ const HASH: &str = "resolv.conf.hash";
 
 /// A container's resolv.conf.
 #[derive(Debug)]
-pub(super) struct ResolvConf {
+pub struct ResolvConf {
     path: PathBuf,
     /// What is in it.
-    pub(super) text: String,
+    pub text: String,
     /// Whether nobody has written it since Docker did.
-    pub(super) is_untouched: bool,
+    pub is_untouched: bool,
     /// When Docker last wrote down that it wrote the file.
-    pub(super) hashed: Option<SystemTime>,
+    pub hashed: Option<SystemTime>,
 }
 
 impl ResolvConf {
     /// The one in a container's directory; `None` while there is none.
-    pub(super) fn open(dir: &Path) -> io::Result<Option<Self>> {
+    ///
+    /// # Errors
+    /// When it can't be read, or is no text of a reasonable size.
+    pub fn open(dir: &Path) -> io::Result<Option<Self>> {
         let path = dir.join("resolv.conf");
         // Not to be written yet: that would look like a change.
         let file = match open(&path, false) {
@@ -46,7 +50,10 @@ impl ResolvConf {
     }
 
     /// Replaces what is in it. A reader meanwhile sees the beginning of the one and the end of the other, but never none.
-    pub(super) fn write(&self, text: &str) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// When it can't be written; without capabilities, by whom it belongs to.
+    pub fn write(&self, text: &str) -> io::Result<()> {
         let file = open(&self.path, true).map_err(|error| not_ours(&self.path, error))?;
         file.write_all_at(text.as_bytes(), 0)?;
         file.set_len(text.len() as u64)
@@ -73,8 +80,11 @@ fn not_ours(path: &Path, error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{error}: {whose}"))
 }
 
-/// A file's content, unless it is larger.
-pub(super) fn read(path: &Path, largest: u64) -> io::Result<Vec<u8>> {
+/// A file's content, unless it is larger than so many bytes.
+///
+/// # Errors
+/// When it can't be read, is a link or no regular file, or is larger.
+pub fn read_bounded(path: &Path, largest: u64) -> io::Result<Vec<u8>> {
     bounded(&open(path, false)?, largest)
 }
 

@@ -1,9 +1,11 @@
-//! What stands in a resolv.conf (resolv.conf(5)): Docker's, and ours made of it. Pure.
+//! What stands in a container's resolv.conf (resolv.conf(5)): Docker's, and ours made of it.
+//!
+//! control writes it, and whoever removes Steppe puts back what Docker had written.
 
 use std::net::Ipv4Addr;
 
 /// The domain that short names are looked up in first.
-pub(super) const ZONE: &str = "steppe.internal";
+pub const ZONE: &str = "steppe.internal";
 /// The first line of what is ours.
 const HEAD: &str = "# Steppe wrote this file. What Docker had written stands behind `#:`.";
 /// Before each line of what Docker had written, so that nobody else needs to remember it.
@@ -14,15 +16,16 @@ const DOCKERS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
 
 /// What a file is that we wrote.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Ours {
+pub struct Ours {
     /// What Docker had written.
-    pub(super) original: String,
+    pub original: String,
     /// The server that we wrote; `None` when somebody has changed the file since.
-    pub(super) server: Option<Ipv4Addr>,
+    pub server: Option<Ipv4Addr>,
 }
 
 /// The file that leads to `server`, made of the one that Docker wrote: the search list, options and the like are kept.
-pub(super) fn write(dockers: &str, server: Ipv4Addr) -> String {
+#[must_use]
+pub fn write(dockers: &str, server: Ipv4Addr) -> String {
     let original = without_zone(dockers);
     let mut search = Vec::new();
     let mut others = String::new();
@@ -47,7 +50,8 @@ pub(super) fn write(dockers: &str, server: Ipv4Addr) -> String {
 }
 
 /// Docker writes its file anew from the one that it finds, so our domain can be in it.
-pub(super) fn without_zone(dockers: &str) -> String {
+#[must_use]
+pub fn without_zone(dockers: &str) -> String {
     let mut text = String::with_capacity(dockers.len());
     for line in dockers.lines() {
         let mut words = line.split_ascii_whitespace();
@@ -63,7 +67,8 @@ pub(super) fn without_zone(dockers: &str) -> String {
 }
 
 /// None when it is not ours.
-pub(super) fn read(text: &str) -> Option<Ours> {
+#[must_use]
+pub fn read(text: &str) -> Option<Ours> {
     let mut lines = text.lines();
     if lines.next() != Some(HEAD) {
         return None;
@@ -80,12 +85,14 @@ pub(super) fn read(text: &str) -> Option<Ours> {
 }
 
 /// Whether it leads to Docker's own resolver.
-pub(super) fn is_dockers_resolver(text: &str) -> bool {
+#[must_use]
+pub fn is_dockers_resolver(text: &str) -> bool {
     leads_to(text, DOCKERS)
 }
 
 /// Whether it leads to this server, and to no other.
-pub(super) fn leads_to(text: &str, server: Ipv4Addr) -> bool {
+#[must_use]
+pub fn leads_to(text: &str, server: Ipv4Addr) -> bool {
     let servers = servers(text);
     !servers.is_empty() && servers.iter().all(|found| found.parse() == Ok(server))
 }
