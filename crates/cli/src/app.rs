@@ -61,6 +61,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
                 let options = Options {
                     services: addresses.service_cidr,
                     listener: addresses.listener_address,
+                    dns: addresses.dns_address,
                     containers: containers_dir.clone(),
                     force: *force,
                 };

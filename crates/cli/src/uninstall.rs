@@ -32,6 +32,7 @@ const NETFILTER_AGENT: &str = "steppe-netfilter-agent";
 pub(crate) struct Options {
     pub(crate) services: Ipv4Net,
     pub(crate) listener: Ipv4Addr,
+    pub(crate) dns: Ipv4Addr,
     /// Docker's directory of containers.
     pub(crate) containers: PathBuf,
     /// Go on although processes run.
@@ -46,10 +47,10 @@ pub(crate) async fn run(run_dir: &RunDir, options: &Options) -> Report {
         report.steps.push(Step::failed("processes", &refusal(&running)));
         return report;
     }
-    report.steps.push(Step::of("tables, route and address", purge(run_dir, options)));
+    report.steps.push(Step::of("tables, route and addresses", purge(run_dir, options)));
     report.steps.push(resolv_conf::put_back(&options.containers));
     report.steps.extend(networks::remove().await);
-    let left = doctor::leftovers(options.services, options.listener);
+    let left = doctor::leftovers(options.services, [options.listener, options.dns]);
     report.steps.extend(left_over(&left));
     report.steps.push(steps::remove_run_dir(run_dir, &PROCESSES));
     report
@@ -79,6 +80,7 @@ fn purge(run_dir: &RunDir, options: &Options) -> Result<String, String> {
     command.arg("--purge").arg("--run-dir").arg(&run_dir.run_dir);
     command.arg("--service-cidr").arg(options.services.to_string());
     command.arg("--listener-address").arg(options.listener.to_string());
+    command.arg("--dns-address").arg(options.dns.to_string());
     let output = command.stdin(Stdio::null()).output();
     let output = output.map_err(|error| format!("{}: {error}", program.display()))?;
     if output.status.success() {
@@ -114,7 +116,7 @@ fn left_over(left: &Leftovers) -> Vec<Step> {
     look(
         "address",
         left.address,
-        "ip addr del ADDRESS/32 dev lo, with the --listener-address that the agent had",
+        "ip addr del ADDRESS/32 dev lo, with the --listener-address and the --dns-address that the agent had",
     );
     if let Some(why) = &left.unseen {
         steps.push(Step::failed("tables", &format!("it could not be seen whether any is left: {why}")));
@@ -146,6 +148,7 @@ mod tests {
         let options = Options {
             services: "247.0.0.0/8".parse().unwrap(),
             listener: Ipv4Addr::LOCALHOST,
+            dns: Ipv4Addr::LOCALHOST,
             containers: home.path().join("containers"),
             force: false,
         };

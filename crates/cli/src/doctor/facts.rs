@@ -64,7 +64,7 @@ pub(crate) struct Leftovers {
     pub(crate) tables: bool,
     /// The route that refuses virtual IPs.
     pub(crate) route: bool,
-    /// The listener's address.
+    /// The listener's address, or that of dns.
     pub(crate) address: bool,
     /// Why tables could not be listed.
     pub(crate) unseen: Option<String>,

@@ -60,7 +60,7 @@ pub(crate) async fn gather(wanted: &Wanted, run_dir: &Path) -> Facts {
 }
 
 /// What Steppe put that is still there.
-pub(crate) fn leftovers(services: Ipv4Net, listener: Ipv4Addr) -> Leftovers {
+pub(crate) fn leftovers(services: Ipv4Net, own: [Ipv4Addr; 2]) -> Leftovers {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let (chains, unseen) = match nftables::chains() {
         Ok(chains) => (chains, None),
@@ -70,7 +70,7 @@ pub(crate) fn leftovers(services: Ipv4Net, listener: Ipv4Addr) -> Leftovers {
     Leftovers {
         tables: chains.iter().any(|chain| chain.table == "steppe"),
         route: routes.iter().any(|route| route.to == services && route.device.is_none()),
-        address: addresses().contains(&listener),
+        address: addresses().iter().any(|address| own.contains(address)),
         unseen,
     }
 }
