@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{Control, Ran, Suite};
+use common::{Control, Netfilter, Ran, Suite};
 
 fn whole() -> Suite {
     Suite::new().control(Control::default()).netfilter().proxy().dns("dns.sock")
@@ -137,6 +137,23 @@ fn explain_knows_the_doors() {
     assert_eq!(moved.code, 1, "{moved:?}");
     assert_eq!(suite.run(&["explain", "api", "127.0.0.1:x"]).code, 2);
     assert_eq!(Suite::new().run(&["explain", "api", "127.0.0.1:24011"]).code, 4);
+}
+
+#[test]
+fn an_agent_of_a_release_without_doors_is_no_error() {
+    let old = Netfilter { old: true };
+    let suite = Suite::new().control(Control::default()).netfilter_agent(old).proxy().dns("dns.sock");
+    assert_eq!(suite.run(&["explain", "api", "web:80"]).code, 0);
+    let doors = suite.run(&["explain", "api", "10.0.0.5:24011"]);
+    assert_eq!(doors.code, 4, "{doors:?}");
+    has(&doors.stdout, "can't tell: netfilter-agent is older than this\n");
+    has(&doors.stdout, "upgrade steppe-netfilter-agent");
+    let status = suite.run(&["status"]);
+    assert_eq!(status.code, 0, "{status:?}");
+    has(&status.stdout, "ignored tags 0\n");
+    let audit = suite.run(&["doctor", "--audit"]);
+    assert_eq!(audit.code, 4, "{audit:?}");
+    has(&audit.stderr, "upgrade steppe-netfilter-agent");
 }
 
 #[test]
