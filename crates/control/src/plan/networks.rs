@@ -10,7 +10,7 @@ use ipnet::Ipv4Net;
 use steppe_model::{Resource, ResourceId, UserName};
 
 use super::Planned;
-use crate::observe::Network;
+use crate::observe::{Container, Network};
 
 /// The networks that there are.
 #[derive(Debug)]
@@ -100,6 +100,13 @@ impl Networks {
     #[must_use]
     pub fn on_bridge(&self, bridge: &str) -> Option<&UserName> {
         self.by_bridge.get(bridge)
+    }
+
+    /// The user whose network a container is on; `None` when it is on none, or on those of several.
+    #[must_use]
+    pub fn only_one_of(&self, container: &Container) -> Option<&UserName> {
+        let mut users = container.attachments.iter().filter_map(|attached| self.on_bridge(&attached.bridge));
+        users.next().filter(|first| users.all(|other| other == *first))
     }
 
     /// Whether an address is some network's, here or on another host.

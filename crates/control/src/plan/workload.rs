@@ -95,17 +95,22 @@ impl Workload {
     }
 
     /// Understands a container. `registrations` are the catalogue's entries that are its own; `alloc` is the allocation that
-    /// it belongs to, if Nomad knows it.
+    /// it belongs to, if Nomad knows it; `network` is the user whose network it is on, if it is on one user's.
     #[must_use]
     pub fn understand(
         container: Container,
         registrations: &[Instance],
         alloc: Option<&Alloc>,
+        network: Option<&UserName>,
         user_from: UserFrom,
     ) -> Self {
         let origin: Arc<str> = format!("label of container {}", container.name).into();
         let mut workload = Self::bare(container);
         workload.read_labels(&origin);
+        // Whoever runs a container may write its label too, and need not where the network says the same.
+        if !workload.container.labels.contains_key(USER_LABEL) && alloc_of(&workload.container).is_none() {
+            workload.user = network.cloned();
+        }
         if let Some(alloc) = alloc {
             let (user, origin) = user_from.of(alloc);
             match user.parse() {

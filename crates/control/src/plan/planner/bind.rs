@@ -26,8 +26,14 @@ impl Planner {
         if let Some(known) = &before {
             let own = self.registrations_of(known);
             let alloc = alloc_of(&known.container).and_then(|alloc| self.allocs.own(alloc)).cloned();
-            let mut workload =
-                Workload::understand(known.container.clone(), &own, alloc.as_deref(), self.options.user_from);
+            let network = self.networks.only_one_of(&known.container);
+            let mut workload = Workload::understand(
+                known.container.clone(),
+                &own,
+                alloc.as_deref(),
+                network,
+                self.options.user_from,
+            );
             // What it may reach as a member is found out when all workloads are understood.
             workload.implied.clone_from(&known.implied);
             workload.not_implied = known.not_implied;

@@ -145,6 +145,7 @@ impl Planner {
                         container.clone(),
                         &[],
                         alloc.map(|alloc| &**alloc),
+                        None,
                         self.options.user_from,
                     );
                     Some(&created)
@@ -226,7 +227,9 @@ impl Wishes {
 /// How a workload that asks for it and is not there is moved to its user's network.
 fn attach(workload: &Workload) -> Option<Attach> {
     let container = &workload.container;
-    let user = workload.user.clone().filter(|_| workload.wants_network && !workload.is_member)?;
+    // On both networks it is when a control before this one was killed between Docker's two requests.
+    let is_there = workload.is_member && container.attachments.len() < 2;
+    let user = workload.user.clone().filter(|_| workload.wants_network && !is_there)?;
     let key = alloc_of(container).map_or_else(|| container.name.clone(), Into::into);
     Some(Attach { container: container.id.clone(), user, key })
 }

@@ -26,11 +26,13 @@ fn a_network_is_told_before_who_is_on_it() {
 fn a_workload_of_another_user_gets_nothing_there_and_it_is_said() {
     let mut planner = planner();
     planner.observe_port(PortChange::Listed(vec![port_on("alice", 1), port_on("alice", 2)]));
+    // Nomad alone says whose a container of its is.
+    let nomads = ("com.hashicorp.nomad.alloc_id", "0a0a0a0a-0000-0000-0000-000000000002");
     let world = settle(
         &mut planner,
         vec![
             networks(),
-            Observation::Containers(vec![asks(1, "bob"), on_network("alice", container(2, &[]))]),
+            Observation::Containers(vec![asks(1, "bob"), on_network("alice", container(2, &[nomads]))]),
         ],
     );
     let bound: Vec<_> =
@@ -40,6 +42,24 @@ fn a_workload_of_another_user_gets_nothing_there_and_it_is_said() {
         assert_eq!(attached[0].port, Err(NoPort::Foreign));
         assert!(workload.guarded && !workload.is_member);
     }
+}
+
+#[test]
+fn who_runs_a_container_on_a_users_network_need_not_say_whose_it_is() {
+    let mut planner = planner();
+    planner.observe_port(PortChange::Listed(vec![port_on("alice", 1)]));
+    let containers = vec![on_network("alice", container(1, &[]))];
+    let mut world = settle(&mut planner, vec![Observation::Containers(containers), networks()]);
+    let user = |planner: &Planner| {
+        let (workload, _) = planner.workloads().next().unwrap();
+        (workload.is_member, workload.user.as_ref().map(ToString::to_string))
+    };
+    assert_eq!(user(&planner), (true, Some("alice".into())));
+    assert!(world.has("member alice 10.208.1.1"));
+    planner.observe(Observation::Networks(vec![network("bob")]));
+    world.apply(planner.plan(Instant::now()));
+    assert_eq!(user(&planner), (false, None), "a bridge like any other");
+    assert!(!world.has("member alice 10.208.1.1"));
 }
 
 #[test]
