@@ -13,6 +13,7 @@ mod grpc;
 mod gvisor;
 mod instances;
 mod kills;
+mod networks;
 mod newcomers;
 #[cfg(feature = "nomad")]
 mod nomad;

@@ -30,7 +30,7 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use self::judge::{DEFAULT, Verdict, breaks_when_running, is_running, judge};
+use self::judge::{DEFAULT, Verdict, breaks_when_running, is_on, is_running, judge};
 use super::{daemon::refused, name};
 use crate::{
     observe::{Attach, Network, Observation},
@@ -64,18 +64,32 @@ pub(super) async fn run(
     let places = Arc::new(Semaphore::new(AT_ONCE));
     let reserved = Arc::new(Reserved::default());
     let mut moves = JoinSet::new();
-    while let Some(attach) = asked.recv().await {
-        while moves.try_join_next().is_some() {}
+    let mut moving = BTreeSet::new();
+    loop {
+        let attach = tokio::select! {
+            attach = asked.recv() => attach,
+            Some(done) = moves.join_next() => {
+                if let Ok(container) = done {
+                    moving.remove(&container);
+                }
+                continue;
+            }
+        };
+        let Some(attach) = attach else { return };
+        // It looks for itself how things are.
+        if !moving.insert(attach.container.clone()) {
+            continue;
+        }
         let (config, networks, sink) = (config.clone(), networks.clone(), sink.clone());
         let (places, reserved) = (places.clone(), reserved.clone());
         moves.spawn(async move {
-            let why = match patiently(&config, networks, &places, &reserved, &attach).await {
-                Ok(()) => return,
-                Err(why) => why,
-            };
-            warn!(container = %attach.container, user = %attach.user, %why, "not attached");
-            // Nobody listens any more when control ends.
-            let _ = sink.send(Observation::NotAttached(attach.container, why.into())).await;
+            if let Err(why) = patiently(&config, networks, &places, &reserved, &attach).await {
+                warn!(container = %attach.container, user = %attach.user, %why, "not attached");
+                let why = Observation::NotAttached(attach.container.clone(), why.into());
+                // Nobody listens any more when control ends.
+                let _ = sink.send(why).await;
+            }
+            attach.container
         });
     }
 }
@@ -174,11 +188,14 @@ impl Mover<'_> {
             self.undo(&network).await;
             return Err(Failed::Said(why));
         }
-        if let Err(error) = self.disconnect(DEFAULT).await {
+        let disconnected = self.disconnect(DEFAULT).await;
+        let after = self.inspect().await?;
+        if let Err(error) = disconnected
+            && judge(&after, &network) != Verdict::There
+        {
             self.undo(&network).await;
             return Err(error.into());
         }
-        let after = self.inspect().await?;
         if judge(&after, &network) != Verdict::There {
             return Err(Failed::Said("somebody else changed its networks at the same time".to_owned()));
         }
@@ -234,7 +251,13 @@ impl Mover<'_> {
         answer(self.docker.disconnect_network(network, request)).await
     }
 
+    /// Takes it off the user's network again, if that leaves it where it was: a request of a control that was killed may still be
+    /// carried out, and a container must not end with no network at all.
     async fn undo(&self, network: &str) {
+        let is_as_before = self.inspect().await.is_ok_and(|container| is_on(&container, DEFAULT));
+        if !is_as_before {
+            return;
+        }
         if let Err(error) = self.disconnect(network).await.map_err(refused) {
             warn!(container = %self.attach.container, %error, "could not be taken off {network} again");
         }

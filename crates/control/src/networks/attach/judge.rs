@@ -71,6 +71,11 @@ pub(super) fn is_running(container: &ContainerInspectResponse) -> bool {
     container.state.as_ref().and_then(|state| state.running).unwrap_or(false)
 }
 
+/// Whether it is on a network, or will be when it starts.
+pub(super) fn is_on(container: &ContainerInspectResponse, network: &str) -> bool {
+    networks(container).contains(network)
+}
+
 /// The names of the networks that it is on, or will be when it starts.
 fn networks(container: &ContainerInspectResponse) -> BTreeSet<&str> {
     let networks = container.network_settings.as_ref().and_then(|settings| settings.networks.as_ref());
