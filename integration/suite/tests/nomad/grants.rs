@@ -97,6 +97,11 @@ fn an_allocation_in_bridge_mode_is_granted_for_all_its_tasks() {
     assert_eq!(reaches(&api, to), "web");
     let explained = a.steppe(&["explain", "api/api/api", "web:80"]);
     assert_eq!(explained.code, 0, "{}{}", explained.stdout, explained.stderr);
+    // Its tasks have the file of its pause container, which has no address of Docker's.
+    eventually(SOON, "its task asks dns", || {
+        let file = api.exec(&["cat", "/etc/resolv.conf"]).ok();
+        if file.contains("169.254.77.53") { Ok(()) } else { Err(file) }
+    });
 
     // At its very first packet as well, now that it is known where.
     let at_once = ["connect", &to.to_string(), "--forever", "--interval-ms", "200", "--timeout-ms", "4000"];
