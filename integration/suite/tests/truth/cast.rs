@@ -248,15 +248,16 @@ fn open_what_docker_shuts(cluster: &Cluster) {
     cluster.lan.sh(&format!("ip route add {network}/24 via {}", a.address)).ok();
 }
 
-/// ICMP errors are told each time, not once a second, or one cell would depend on the others.
-const NO_LIMIT: &str = "sysctl -qw net.ipv4.icmp_ratelimit=0 net.ipv6.icmp.ratelimit=0";
+/// ICMP errors are told each time, of whatever type (255 is none), or one cell would depend on the others.
+const NO_LIMIT: &str =
+    "sysctl -qw net.ipv4.icmp_ratemask=0 net.ipv6.icmp.ratelimit=0 net.ipv6.icmp.ratemask=255";
 
 /// Has IPv6 addresses, if only those of its link; and [`NO_LIMIT`].
 fn ipv6(run: Run) -> Run {
     let set = json!({
         "net.ipv6.conf.all.disable_ipv6": "0",
         "net.ipv6.conf.default.disable_ipv6": "0",
-        "net.ipv4.icmp_ratelimit": "0",
+        "net.ipv4.icmp_ratemask": "0",
     });
     run.host_config("Sysctls", set)
 }

@@ -1,22 +1,24 @@
 //! What a container may send: it makes up whole frames, and an ear on the same bridge tells which arrive.
 
 use std::{
-    collections::BTreeSet,
-    net::{Ipv4Addr, Ipv6Addr},
-    sync::mpsc::RecvTimeoutError,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     time::{Duration, Instant},
 };
 
 use steppe_testbed::{
     Container, Host, Lines, Run,
     frame::{self, BROADCAST, Ends, Mac},
+    message,
 };
 
 use super::{
     dial::link_local,
     table::{Line, Table},
 };
-use crate::common::networks::{gateway, of_user, on};
+use crate::common::{
+    networks::{gateway, of_user, on},
+    reach::{reaches, vip_of},
+};
 
 /// For a frame that passes, which takes microseconds.
 const ARRIVES: Duration = Duration::from_millis(500);
@@ -30,42 +32,118 @@ const PORT: u16 = 4_242;
 const NOBODYS_MAC: Mac = [2, 0, 0, 0, 0, 0x77];
 /// The gateway of Docker's default bridge.
 const DOCKER0: Ipv4Addr = Ipv4Addr::new(172, 17, 0, 1);
+const DNS: Ipv4Addr = Ipv4Addr::new(169, 254, 77, 53);
 /// Some virtual IP.
 const VIP: Ipv4Addr = Ipv4Addr::new(247, 1, 2, 3);
 
 /// Containers on one bridge.
 struct Bridge {
-    /// It hears every frame that is sent to it.
-    ear: Container,
-    heard: Lines,
+    /// It hears every frame that is sent to it, and is granted alice's `lies`.
+    ear: Ear,
+    /// On a user's network: another user's, who should not be there.
+    intruder: Option<Ear>,
     /// Another container, of the same user.
     other: Container,
     gateway: Ipv4Addr,
+    gateways_mac: Mac,
+    /// An address of the other bridge's.
+    foreign: Ipv4Addr,
     liars: Vec<(&'static str, Container)>,
+}
+
+struct Ear {
+    container: Container,
+    heard: Lines,
+}
+
+impl Ear {
+    fn run(host: &Host, run: Run) -> Self {
+        let container = host.docker.run(run);
+        Self { heard: container.lines(), container }
+    }
+
+    fn ends(&self, from: Mac) -> Ends {
+        Ends { from, to: mac(&self.container) }
+    }
+}
+
+/// What tells that a frame got where it was sent to.
+enum Sign {
+    /// The ear hears it.
+    Heard,
+    /// The intruder hears it; where there is none, the ear.
+    HeardByIntruder,
+    /// The ear hears an answer from this address to the port that the lie says it is from.
+    Answered(Ipv4Addr, u16),
+}
+
+struct Lie {
+    label: &'static str,
+    frame: Vec<u8>,
+    sign: Sign,
+}
+
+impl Lie {
+    fn new(label: &'static str, frame: Vec<u8>) -> Self {
+        Self { label, frame, sign: Sign::Heard }
+    }
+
+    /// Whether a frame that was heard, in hex digits, is the sign.
+    fn is_shown_by(&self, by_intruder: bool, heard: &str) -> bool {
+        match self.sign {
+            Sign::Heard => !by_intruder && heard.starts_with(&as_heard(&self.frame)),
+            Sign::HeardByIntruder => by_intruder && heard.starts_with(&as_heard(&self.frame)),
+            Sign::Answered(from, port) => {
+                // The source of an IPv4 header without options, and the port that follows it.
+                let source = heard.get(52..60) == Some(&frame::hex(&from.octets()));
+                source && heard.get(72..76) == Some(&frame::hex(&port.to_be_bytes()))
+            }
+        }
+    }
+}
+
+/// A packet socket is handed a frame without its VLAN tag, 4 bytes behind the addresses.
+fn as_heard(bytes: &[u8]) -> String {
+    let word = frame::hex(bytes);
+    if word[24..].starts_with(TAGGED) { format!("{}{}", &word[..24], &word[32..]) } else { word }
 }
 
 /// Everybody who lies, and who hears it.
 pub struct Lies {
     bridges: Vec<Bridge>,
-}
-
-fn liar(name: &str) -> Run {
-    Run::idle(name).capability("NET_RAW").capability("NET_ADMIN")
+    vip: Ipv4Addr,
 }
 
 impl Lies {
     /// Starts them, on a host where Steppe runs and the networks are there.
     pub fn start(host: &Host) -> Self {
+        let web = Run::serve("lies-web", 80).label("steppe.service", "lies:80");
+        let web = host.docker.run(on("alice", web));
+        let granted = |run: Run| of_user(run, "alice").label("steppe.connect_to", "lies:80");
+        let alice: Place = (gateway(host, "alice").expect("it is there"), DOCKER0, |run| on("alice", run));
+        let default: Place = (DOCKER0, web.address(), |run| run);
+        let guarded = of_user(liar("liar-guarded"), "alice");
         let alice = bridge(
             host,
             "alice",
-            |run| on("alice", run),
+            &alice,
+            granted,
             &[("alice", liar("liar")), ("gvisor", liar("liar-gvisor").runsc())],
         );
-        let guarded = of_user(liar("liar-guarded"), "alice");
-        let default =
-            bridge(host, "docker0", |run| run, &[("guarded", guarded), ("stranger", liar("liar-stranger"))]);
-        Self { bridges: vec![alice, default] }
+        let default = bridge(
+            host,
+            "docker0",
+            &default,
+            granted,
+            &[("guarded", guarded), ("stranger", liar("liar-stranger"))],
+        );
+        let intruder = host.docker.run(of_user(liar("liar-intruder").network("steppe-alice"), "bob"));
+        let mut bridges = vec![alice, default];
+        bridges[0].liars.push(("intruder", intruder));
+        let vip = vip_of(host, "alice", "lies", 80);
+        reaches(&bridges[1].ear.container, vip);
+        let SocketAddr::V4(vip) = vip else { unreachable!("virtual IPs are IPv4") };
+        Self { bridges, vip: *vip.ip() }
     }
 
     /// Tells every lie from everywhere.
@@ -73,7 +151,7 @@ impl Lies {
         let told: Vec<(&str, Vec<(&str, bool)>)> = self
             .bridges
             .iter()
-            .flat_map(|bridge| bridge.liars.iter().map(|(name, liar)| (*name, bridge.tell(liar))))
+            .flat_map(|bridge| bridge.liars.iter().map(|(name, liar)| (*name, bridge.tell(liar, self.vip))))
             .collect();
         let labels = told[0].1.iter().map(|(label, _)| *label).enumerate();
         let lines = labels.map(|(at, label)| {
@@ -85,13 +163,35 @@ impl Lies {
     }
 }
 
-fn bridge(host: &Host, name: &str, place: impl Fn(Run) -> Run, liars: &[(&'static str, Run)]) -> Bridge {
+/// The bridge's gateway, an address on another bridge, and how a container is put there.
+type Place = (Ipv4Addr, Ipv4Addr, fn(Run) -> Run);
+
+fn bridge(
+    host: &Host,
+    name: &str,
+    &(gateway, foreign, place): &Place,
+    granted: impl Fn(Run) -> Run,
+    liars: &[(&'static str, Run)],
+) -> Bridge {
     let run = |run: Run| host.docker.run(place(run));
-    let ear = run(Run::hear(&format!("ear-{name}")));
-    let other = run(Run::idle(&format!("other-{name}")));
-    let gateway = gateway(host, name).unwrap_or(DOCKER0);
-    let liars = liars.iter().map(|(name, liar)| (*name, run(liar.clone()))).collect();
-    Bridge { heard: ear.lines(), ear, other, gateway, liars }
+    let device = host.sh(&format!("ip -o -4 addr show to {gateway}/32 | cut -d' ' -f2")).ok();
+    let address = host.sh(&format!("cat /sys/class/net/{}/address", device.trim())).ok();
+    let network = format!("steppe-{name}");
+    let intruder = (gateway != DOCKER0)
+        .then(|| Ear::run(host, of_user(Run::hear("ear-intruder").network(&network), "bob")));
+    Bridge {
+        ear: Ear::run(host, place(granted(Run::hear(&format!("ear-{name}"))))),
+        intruder,
+        other: run(Run::idle(&format!("other-{name}"))),
+        gateway,
+        gateways_mac: frame::parse_mac(&address).expect("the kernel tells it"),
+        foreign,
+        liars: liars.iter().map(|(name, liar)| (*name, run(liar.clone()))).collect(),
+    }
+}
+
+fn liar(name: &str) -> Run {
+    Run::idle(name).capability("NET_RAW").capability("NET_ADMIN")
 }
 
 fn mac(container: &Container) -> Mac {
@@ -99,49 +199,37 @@ fn mac(container: &Container) -> Mac {
 }
 
 impl Bridge {
-    /// Sends every frame, and tells which of them were heard.
-    fn tell(&self, liar: &Container) -> Vec<(&'static str, bool)> {
-        let frames = self.frames(liar);
-        let sent: Vec<String> = frames.iter().map(|(_, bytes)| frame::hex(bytes)).collect();
-        // A packet socket is handed a frame without its VLAN tag, 4 bytes behind the addresses.
-        let words: Vec<String> = sent
-            .iter()
-            .map(|word| {
-                if word[24..].starts_with(TAGGED) {
-                    format!("{}{}", &word[..24], &word[32..])
-                } else {
-                    word.clone()
-                }
-            })
-            .collect();
+    /// Sends every frame, and tells which of them got where they were sent to.
+    fn tell(&self, liar: &Container, vip: Ipv4Addr) -> Vec<(&'static str, bool)> {
+        let lies = self.lies(liar, vip);
+        let sent: Vec<String> = lies.iter().map(|lie| frame::hex(&lie.frame)).collect();
         let mut command = vec!["probe", "send", "--dev", "eth0"];
         command.extend(sent.iter().map(String::as_str));
-        self.heard.drain();
+        let ears = [Some(&self.ear), self.intruder.as_ref()];
+        ears.iter().flatten().for_each(|ear| drop(ear.heard.drain()));
         liar.exec(&command).ok();
-        let mut missing: BTreeSet<&str> = words.iter().map(String::as_str).collect();
+        let mut shown = vec![false; lies.len()];
         let until = Instant::now() + ARRIVES;
-        while !missing.is_empty() {
-            match self.heard.try_next(until.saturating_duration_since(Instant::now())) {
-                Ok(line) => {
-                    let bytes = line.split_once(' ').map_or("", |(_, bytes)| bytes);
-                    missing.retain(|word| !bytes.starts_with(word));
-                }
-                Err(RecvTimeoutError::Timeout) => break,
-                Err(RecvTimeoutError::Disconnected) => panic!("{} has ended", self.ear.name),
+        for (by_intruder, ear) in ears.into_iter().enumerate() {
+            let Some(ear) = ear else { continue };
+            let mut hear = |line: &str| {
+                let bytes = line.split_once(' ').map_or("", |(_, bytes)| bytes);
+                lies.iter()
+                    .zip(&mut shown)
+                    .for_each(|(lie, shown)| *shown |= lie.is_shown_by(by_intruder == 1, bytes));
+            };
+            while let Ok(line) = ear.heard.try_next(until.saturating_duration_since(Instant::now())) {
+                hear(&line);
             }
         }
-        frames
-            .iter()
-            .zip(&words)
-            .map(|((label, _), word)| (*label, !missing.contains(word.as_str())))
-            .collect()
+        lies.iter().zip(shown).map(|(lie, shown)| (lie.label, shown)).collect()
     }
 
-    fn frames(&self, liar: &Container) -> Vec<(&'static str, Vec<u8>)> {
+    fn lies(&self, liar: &Container, vip: Ipv4Addr) -> Vec<Lie> {
         let (own_mac, own) = (mac(liar), liar.address());
         let (others_mac, others) = (mac(&self.other), self.other.address());
-        let (ears_mac, ears) = (mac(&self.ear), self.ear.address());
-        let to_ear = |from: Mac| Ends { from, to: ears_mac };
+        let (ears_mac, ears) = (mac(&self.ear.container), self.ear.container.address());
+        let to_ear = |from: Mac| self.ear.ends(from);
         let say =
             |from: Mac, ip: Ipv4Addr, text: &[u8]| frame::udp(to_ear(from), (ip, PORT), (ears, PORT), text);
         let udp = |from: Mac, ip: Ipv4Addr| say(from, ip, b"bare");
@@ -152,29 +240,59 @@ impl Bridge {
             frame::arp_request(Ends { from: own_mac, to: BROADCAST }, (own_mac, sender), ears)
         };
         let advertised = |whose: Ipv6Addr| frame::neighbour(to_ear(own_mac), whose, link_local(ears_mac));
-        vec![
-            ("the truth", udp(own_mac, own)),
-            ("another's address", udp(own_mac, others)),
-            ("another's hardware address", udp(others_mac, own)),
-            ("another's both", udp(others_mac, others)),
-            ("nobody's address", udp(own_mac, nobodys)),
-            ("nobody's hardware address", udp(NOBODYS_MAC, own)),
-            ("a virtual address", udp(own_mac, VIP)),
-            ("the gateway's address", udp(own_mac, self.gateway)),
-            ("the address 0.0.0.0", udp(own_mac, Ipv4Addr::UNSPECIFIED)),
-            ("the truth in a VLAN", frame::tagged(&say(own_mac, own, b"tagged"), VLAN)),
-            ("ARP: the truth", arp(own_mac, (own_mac, own))),
-            ("ARP: is another", arp(own_mac, (own_mac, others))),
-            ("ARP: is the gateway", arp(own_mac, (own_mac, self.gateway))),
-            ("ARP: is nobody", arp(own_mac, (own_mac, nobodys))),
-            ("ARP: tells of another's hardware", arp(own_mac, (others_mac, own))),
-            ("ARP: sent as another's hardware", arp(others_mac, (own_mac, own))),
-            ("ARP: asks", ask(own)),
-            ("ARP: asks as another", ask(others)),
-            ("ARP: asks whether an address is free", ask(Ipv4Addr::UNSPECIFIED)),
-            ("IPv6: is itself", advertised(link_local(own_mac))),
-            ("IPv6: is another", advertised(link_local(others_mac))),
-            ("neither IP nor ARP", frame::ethernet(to_ear(own_mac), EXPERIMENT, b"anything at all")),
-        ]
+        let out = |from: Mac| Ends { from, to: self.gateways_mac };
+        // To the gateway's hardware, as the ear, who is answered: each from a port of its own.
+        let syn = |from: Mac, port: u16| frame::syn(out(from), (ears, port), (vip, 80));
+        let question = message::question(1, "lies.steppe.internal", 1).expect("a short name");
+        let asks = |from: Mac, port: u16| frame::udp(out(from), (ears, port), (DNS, 53), &question);
+        let port = 30_000 + u16::from(own_mac[5]) * 16;
+        let mut all = Vec::from(
+            [
+                ("the truth", udp(own_mac, own)),
+                ("another's address", udp(own_mac, others)),
+                ("another's hardware address", udp(others_mac, own)),
+                ("another's both", udp(others_mac, others)),
+                ("nobody's address", udp(own_mac, nobodys)),
+                ("nobody's hardware address", udp(NOBODYS_MAC, own)),
+                ("an address of another network", udp(own_mac, self.foreign)),
+                ("a virtual address", udp(own_mac, VIP)),
+                ("the gateway's address", udp(own_mac, self.gateway)),
+                ("the address 0.0.0.0", udp(own_mac, Ipv4Addr::UNSPECIFIED)),
+                ("the truth in a VLAN", frame::tagged(&say(own_mac, own, b"tagged"), VLAN)),
+                ("ARP: the truth", arp(own_mac, (own_mac, own))),
+                ("ARP: is another", arp(own_mac, (own_mac, others))),
+                ("ARP: is the gateway", arp(own_mac, (own_mac, self.gateway))),
+                ("ARP: is nobody", arp(own_mac, (own_mac, nobodys))),
+                ("ARP: is of another network", arp(own_mac, (own_mac, self.foreign))),
+                ("ARP: tells of another's hardware", arp(own_mac, (others_mac, own))),
+                ("ARP: sent as another's hardware", arp(others_mac, (own_mac, own))),
+                ("ARP: asks", ask(own)),
+                ("ARP: asks as another", ask(others)),
+                ("ARP: asks whether an address is free", ask(Ipv4Addr::UNSPECIFIED)),
+                ("IPv6: is itself", advertised(link_local(own_mac))),
+                ("IPv6: is another", advertised(link_local(others_mac))),
+                ("neither IP nor ARP", frame::ethernet(to_ear(own_mac), EXPERIMENT, b"anything at all")),
+            ]
+            .map(|(label, frame)| Lie::new(label, frame)),
+        );
+        let answered = [
+            ("to a virtual IP, as one who is granted it", syn(own_mac, port), vip, port),
+            ("the same with his hardware address", syn(ears_mac, port + 1), vip, port + 1),
+            ("asks dns as another", asks(own_mac, port + 2), DNS, port + 2),
+            ("the same with his hardware", asks(ears_mac, port + 3), DNS, port + 3),
+        ];
+        all.extend(answered.map(|(label, frame, from, port)| Lie {
+            label,
+            frame,
+            sign: Sign::Answered(from, port),
+        }));
+        if let Some(intruder) = &self.intruder {
+            let to = (intruder.container.address(), PORT);
+            let frame = frame::udp(intruder.ends(own_mac), (own, PORT), to, b"to the intruder");
+            all.push(Lie { label: "the truth, to an intruder", frame, sign: Sign::HeardByIntruder });
+        } else {
+            all.push(Lie::new("the truth, to an intruder", say(own_mac, own, b"no intruder here")));
+        }
+        all
     }
 }

@@ -167,8 +167,8 @@ fn names(a: &Host, on: &Servers) -> Vec<Target> {
         })
         .collect();
     // A resolver on a's other addresses would be a way round.
-    all.push(target("web, at docker0", "dns-udp", "172.17.0.1:53/web.steppe.internal", ""));
-    all.push(target("web, at a", "dns-udp", format!("{}:53/web.steppe.internal", a.address), ""));
+    all.push(target("web, at docker0", "dns-tcp", "172.17.0.1:53/web.steppe.internal", ""));
+    all.push(target("web, at a", "dns-tcp", format!("{}:53/web.steppe.internal", a.address), ""));
     all
 }
 
