@@ -124,8 +124,8 @@ struct Outputs {
     wanted_allocs: watch::Sender<BTreeSet<Arc<str>>>,
     users: watch::Sender<BTreeSet<UserName>>,
     services_of: watch::Sender<BTreeSet<UserName>>,
-    attach: mpsc::Sender<Attach>,
-    resolve: mpsc::Sender<Resolve>,
+    attach: mpsc::UnboundedSender<Attach>,
+    resolve: mpsc::UnboundedSender<Resolve>,
 }
 
 fn connect_everything(
@@ -143,8 +143,9 @@ fn connect_everything(
     let wanted_allocs = watch::Sender::new(BTreeSet::new());
     let users = watch::Sender::new(BTreeSet::new());
     let services_of = watch::Sender::new(BTreeSet::new());
-    let (attach, attaches) = mpsc::channel(EVENTS);
-    let (resolve, resolves) = mpsc::channel(EVENTS);
+    // Unbounded, for who takes these has facts for the core, which must not wait for them; there is one for each container.
+    let (attach, attaches) = mpsc::unbounded_channel();
+    let (resolve, resolves) = mpsc::unbounded_channel();
     let ports_known = Arc::new(AtomicU64::new(0));
     if let Some(docker) = config.docker.clone() {
         let networks = NetworksConfig { docker: docker.clone(), flags: config.flags.networks.clone() };
@@ -243,11 +244,11 @@ fn drive(
                 take(&mut core, event, &outputs);
             }
             let wishes = core.settle(Instant::now());
-            grant(wishes, &outputs).await;
+            grant(wishes, &outputs);
             if core.push.is_open() && !is_open {
                 is_open = true;
                 // Nobody resolves where Docker is no source.
-                let _ = outputs.resolve.send(Resolve::AllTold).await;
+                let _ = outputs.resolve.send(Resolve::AllTold);
             }
         }
     })
@@ -278,7 +279,7 @@ fn take(core: &mut Core, event: Event, outputs: &Outputs) {
     }
 }
 
-async fn grant(wishes: Wishes, outputs: &Outputs) {
+fn grant(wishes: Wishes, outputs: &Outputs) {
     if let Some(wanted) = wishes.wanted {
         let names = wanted.keys().cloned().collect();
         outputs.wanted.send_if_modified(|before| {
@@ -299,11 +300,11 @@ async fn grant(wishes: Wishes, outputs: &Outputs) {
     }
     for attach in wishes.attach {
         // Nobody attaches where Docker is no source.
-        let _ = outputs.attach.send(attach).await;
+        let _ = outputs.attach.send(attach);
     }
     for (container, on) in wishes.resolve {
         // The same.
-        let _ = outputs.resolve.send(Resolve::Container(container, on)).await;
+        let _ = outputs.resolve.send(Resolve::Container(container, on));
     }
     for alloc in wishes.reread_allocs {
         // Should so many wait, they come again with the next change.

@@ -113,7 +113,7 @@ pub async fn run(
     config: NetworksConfig,
     users: watch::Receiver<BTreeSet<UserName>>,
     orders: mpsc::Receiver<Order>,
-    asked: mpsc::Receiver<Attach>,
+    asked: mpsc::UnboundedReceiver<Attach>,
     sink: mpsc::Sender<Observation>,
 ) {
     let there = watch::Sender::new(BTreeMap::new());

@@ -53,7 +53,7 @@ pub enum Resolve {
 pub async fn follow(
     flags: ResolvConfFlags,
     docker: DockerConfig,
-    mut wishes: mpsc::Receiver<Resolve>,
+    mut wishes: mpsc::UnboundedReceiver<Resolve>,
     sink: mpsc::Sender<Observation>,
 ) {
     let off = flags.resolv_conf == Switch::Off;

@@ -57,7 +57,7 @@ const TRIES: usize = 8;
 /// Moves whoever is asked for. Runs until nobody asks any more.
 pub(super) async fn run(
     config: DockerConfig,
-    mut asked: mpsc::Receiver<Attach>,
+    mut asked: mpsc::UnboundedReceiver<Attach>,
     networks: watch::Receiver<Networks>,
     sink: mpsc::Sender<Observation>,
 ) {
