@@ -11,7 +11,7 @@ use super::{
     phrases::{
         Part, accept, by_loopback, by_root, by_udp, count, drop_it, from_where_it_lives, goto,
         is_first_direction, is_in, is_known, is_new, is_not_in, is_not_invalid, is_translated, jump,
-        not_to_this_host, phrase, sentence, to_bridge, to_this_host, unsaid, verdict,
+        not_to_this_host, phrase, sentence, to_this_host, unsaid, verdict,
     },
     steps::{ipv4, ipv6},
 };
@@ -90,8 +90,13 @@ fn networks() -> Vec<Chain> {
                 // From one port of a bridge to another, with br_netfilter.
                 sentence([is_in(&[Part::InputName, Part::OutputName], SetName::Siblings), accept()]),
                 sentence([network(Part::OutputName), goto(CROSSED)]),
-                // To the rest of the world it may.
-                sentence([network(Part::InputName), to_bridge(), goto(CROSSED)]),
+                // To the rest of the world it may, also by a bridge: others' containers are told by their addresses.
+                sentence([
+                    network(Part::InputName),
+                    unsaid(ipv4()),
+                    is_in(&[Part::OutputName, Part::DestinationIp], SetName::Workloads),
+                    goto(CROSSED),
+                ]),
             ],
         ),
         // Who is no known workload is not heard behind a network's ports, not even by this host.

@@ -177,11 +177,6 @@ pub(super) fn from_bridge() -> Phrase {
     phrase("meta iifkind \"bridge\"", is_bridge(Known::InputKind))
 }
 
-/// `meta oifkind "bridge"`
-pub(super) fn to_bridge() -> Phrase {
-    phrase("meta oifkind \"bridge\"", is_bridge(Known::OutputKind))
-}
-
 /// `meta skuid 0`. Who has no uid is no local process, and not root.
 pub(super) fn by_root() -> Phrase {
     equal("meta skuid 0", Known::SocketUid, 0_u32.to_ne_bytes().into())

@@ -92,6 +92,23 @@ fn bridges_are_kept_apart() {
 }
 
 #[test]
+fn a_bridge_leads_to_the_rest_of_the_world_and_workloads_on_it_are_kept_apart() {
+    let stage = stage();
+    stage.host.net.ip("link set up0 master br1");
+    stage.outside.ip("addr add 172.31.0.9/24 dev eth0");
+    stage.outside.ip("route replace 172.30.0.0/24 via 172.31.0.1");
+    let on_far = Server::new(&stage.far.net, stage.far.ip, b'f');
+    let out_there = Server::new(&stage.outside, [172, 31, 0, 9].into(), b'o');
+    block_on(async {
+        let mut control = stage.control().await;
+        control.keep(DoorName::Networks, DoorMode::Enforce).await;
+        assert_eq!(ask(&stage.a.net, &out_there.address.to_string()).unwrap(), b'o');
+        assert_eq!(control.refused(DoorName::Networks).await, 0);
+        assert!(!passes(&stage.a.net, &on_far));
+    });
+}
+
+#[test]
 fn siblings_reach_each_other_with_bridged_packets_in_the_hooks() {
     let stage = stage();
     let switch = "/proc/sys/net/bridge/bridge-nf-call-iptables";
