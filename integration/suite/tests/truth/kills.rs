@@ -3,7 +3,7 @@
 //!
 //! Meanwhile the agent is frozen, or it would put back what is missing; thawed, it does.
 
-use std::fmt::Write;
+use std::{fmt::Write, time::Duration};
 
 use steppe_testbed::{Cluster, Daemon, Host, Identity, eventually};
 
@@ -18,6 +18,12 @@ use crate::{common::SOON, strangers::listing};
 
 /// The agent's tables.
 const TABLES: [&str; 2] = ["inet steppe", "bridge steppe"];
+
+/// Above the 2 minutes for which a port stays shut whose container died.
+const OPENS: Duration = Duration::from_secs(150);
+
+/// Changed cells that are told one by one.
+const SHOWN: usize = 4;
 
 /// One thing that can be taken away.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,13 +109,12 @@ fn survivors(host: &Host, scene: &Scene<'_>, candidates: Vec<Part>) -> Vec<Part>
             let now = listing(host);
             if now == rules { Ok(()) } else { Err(now) }
         });
-        let count = changed.lines().count();
-        match changed.lines().next() {
-            Some(first) => {
-                println!("{count:4} in {} without {}\n     such as {first}", scene.name, part.text)
-            }
-            None => left.push(part),
+        if changed.is_empty() {
+            left.push(part);
+            continue;
         }
+        println!("{:4} in {} without {}, such as", changed.lines().count(), scene.name, part.text);
+        changed.lines().take(SHOWN).for_each(|cell| println!("         {cell}"));
     }
     left
 }
@@ -146,6 +151,11 @@ fn without_each_rule_set_and_map_something_changes() {
     let (of_ports, mut left): (Vec<_>, Vec<_>) = left.into_iter().partition(of_ports);
     let mut still = survivors(a, &Scene::new("a closed port", || closed(a, &cast)), of_ports);
     drop(impostor);
+    // Or it would open in the middle of the next scene.
+    eventually(OPENS, "the port is open again", || {
+        let set = a.nft(&["list", "set", "inet", "steppe", "closed"]);
+        if set.contains("elements") { Err(set) } else { Ok(()) }
+    });
 
     for setting in SETTINGS {
         a.sh(setting.set).ok();
