@@ -8,11 +8,13 @@
 //! EPERM, which is ICMPv6's "prohibited" and the kernel's not even letting it be sent; `no-addr` who dials has no address of
 //! that family; `dropped` no answer; `reset`, `eof` connected, and cut before the server told its name.
 
+#[cfg_attr(not(feature = "kills"), expect(dead_code, reason = "test-kills alone looks at some of it"))]
 mod cast;
 mod dial;
 #[cfg(feature = "kills")]
 mod kills;
 mod lies;
+#[cfg_attr(not(feature = "kills"), expect(dead_code, reason = "test-kills alone looks at some of it"))]
 mod scenes;
 mod table;
 mod targets;

@@ -95,7 +95,7 @@ fn control_killed_at_any_moment_leaves_one_network_for_each_user() {
     let cluster = Cluster::hosts(1).without_consul().start();
     let a = cluster.one();
     let users: Vec<String> = (0..12).map(|n| format!("user-{n}")).collect();
-    a.suite.control.arg("--network-idle").arg("1s").arg("--users").arg(&users.join(","));
+    a.suite.control.arg("--network-idle").arg("1s").arg("--users").arg(users.join(","));
     a.suite.start();
     let count = || {
         let list = a.docker.call("GET", "/networks", &serde_json::Value::Null);
