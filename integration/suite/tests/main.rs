@@ -8,6 +8,7 @@ mod demo;
 mod dns;
 mod docker_only;
 mod docs;
+mod doors;
 mod explain;
 mod grpc;
 mod gvisor;

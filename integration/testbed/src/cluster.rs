@@ -17,6 +17,7 @@ use std::time::Duration;
 pub struct Spec {
     hosts: usize,
     consul: bool,
+    consul_uid: Option<u32>,
     docker: bool,
     ipv6: bool,
 }
@@ -39,6 +40,13 @@ impl Spec {
     #[must_use]
     pub fn without_consul(mut self) -> Self {
         self.consul = false;
+        self
+    }
+
+    /// The hosts' Consul agents run under this uid instead of root's.
+    #[must_use]
+    pub fn consul_uid(mut self, uid: u32) -> Self {
+        self.consul_uid = Some(uid);
         self
     }
 
@@ -86,6 +94,9 @@ impl Spec {
         for ((name, address), holder) in names.iter().zip(addresses).zip(holders) {
             cluster.lan.plug(name, &holder, address);
             let host = Host::new(name, address, first, holder, &cluster.leftovers.id);
+            if let Some(uid) = self.consul_uid {
+                host.consul.run_as(uid);
+            }
             if self.consul {
                 host.consul.daemon.start();
                 host.suite.control.env("CONSUL_HTTP_ADDR", "http://127.0.0.1:8500");
@@ -117,7 +128,7 @@ impl Spec {
 impl Cluster {
     /// Begins a cluster of so many hosts, at most 26, with Docker and Consul.
     pub fn hosts(hosts: usize) -> Spec {
-        Spec { hosts, consul: true, docker: true, ipv6: false }
+        Spec { hosts, consul: true, consul_uid: None, docker: true, ipv6: false }
     }
 
     /// The only host of a cluster of one.

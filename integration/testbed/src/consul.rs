@@ -15,6 +15,8 @@ use steppe_probe::now_ns;
 
 /// Inside each host.
 pub(crate) const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8500);
+/// Of a host's agent, in the host's own memory.
+const DATA_DIR: &str = "/run/consul";
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a blocking query may wait; less than [`http`]'s patience.
 const WATCH_SECONDS: u64 = 10;
@@ -123,7 +125,7 @@ impl Consul {
     /// A host's agent.
     pub(crate) fn client(node: &str, address: Ipv4Addr, home: &Home) -> Self {
         let mut command = agent(node, address);
-        command.push("-data-dir=/run/consul".into());
+        command.push(format!("-data-dir={DATA_DIR}"));
         command.extend(join(ROUTER));
         Self::new("consul", home, command)
     }
@@ -133,6 +135,17 @@ impl Consul {
         // Consul's snapshots and checks need few threads; a test machine has few cores.
         daemon.env("GOMAXPROCS", "2");
         Self { daemon, namespaces: Arc::clone(&home.namespaces) }
+    }
+
+    /// Lets the agent run under a uid of its own from its next start on.
+    pub(crate) fn run_as(&self, uid: u32) {
+        let made = self.namespaces.enter(|| {
+            std::fs::create_dir_all(DATA_DIR)?;
+            std::os::unix::fs::chown(DATA_DIR, Some(uid), Some(uid))
+        });
+        made.unwrap_or_else(|e| panic!("{DATA_DIR}: {e}"));
+        let [user, group] = ["reuid", "regid"].map(|kind| format!("--{kind}={uid}"));
+        self.daemon.through(vec!["setpriv".into(), user, group, "--clear-groups".into()]);
     }
 
     /// Starts the agent and waits until it answers and knows a leader.

@@ -41,6 +41,11 @@ impl Daemon {
         path.clone_into(&mut self.state().command[0]);
     }
 
+    /// Puts a program in front that becomes the one that it was described with, such as setpriv(1).
+    pub(crate) fn through(&self, words: Vec<String>) {
+        self.state().command.splice(0..0, words);
+    }
+
     /// Adds an argument for this and all later starts.
     pub fn arg(&self, argument: impl Into<String>) -> &Self {
         self.state().command.push(argument.into());
