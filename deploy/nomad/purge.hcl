@@ -5,7 +5,8 @@
 #   nomad job status steppe-purge               each alloc: complete; `nomad alloc logs ALLOC` says what was done
 #   nomad job stop -purge steppe-purge
 #
-# Nomad before 1.2 has no sysbatch jobs. There, run on each client what this job does:
+# Nomad before 1.2 has no sysbatch jobs. There, run on each client what this job does; where Docker's data-root is another, its
+# directory of containers comes first in the second -v:
 #
 #   docker run --rm --network host --user 0:60700 --cap-drop all --cap-add net_admin -v /run:/host/run \
 #     -v /var/lib/docker/containers:/var/lib/docker/containers --entrypoint /usr/bin/steppe steppe-netfilter-agent:0.1.0 uninstall --run-dir /host/run/steppe

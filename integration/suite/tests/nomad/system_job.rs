@@ -143,7 +143,7 @@ fn purge(host: &Host, image: &str) {
         let command: Vec<_> =
             lines.map(|line| line.trim_start_matches(['#', ' ']).trim_end_matches('\\')).collect();
         eventually(PLACED, "everything is removed", || {
-            let purged = host.sh(&command.join(" ").replace("/var/lib/docker/containers", DATA));
+            let purged = host.sh(&command.join(" ").replacen("/var/lib/docker/containers", DATA, 1));
             if purged.code == 0 { Ok(()) } else { Err(purged.stdout + &purged.stderr) }
         });
         return;
