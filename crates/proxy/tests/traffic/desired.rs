@@ -77,7 +77,7 @@ async fn what_is_not_for_the_proxy_is_rejected_and_the_rest_carries_on() {
     assert!(reason.contains(&taken.to_string()) && reason.contains("in use"), "{reason}");
     assert!(reasons("same:80/tcp")[0].contains("good:80/tcp"));
     assert!(reasons(client(&nowhere, net.client()).id().as_str()).is_empty(), "it waits for its listener");
-    assert!(reasons(workload.id().as_str())[0].contains("netfilter-agent"));
+    assert!(reasons(workload.id().as_str())[0].contains("another agent"));
 
     let Resource::Listener(good) = &good else { unreachable!() };
     assert_eq!(name_at(net, good.address).await, b"a");
