@@ -47,7 +47,7 @@ impl Agent for DnsAgent {
                 }),
             }
         }
-        self.desk.zone_mut().edit(edits);
+        self.desk.edit(edits);
         rejections
     }
 

@@ -3,8 +3,10 @@
 use std::{
     net::Ipv4Addr,
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
-    time::Instant,
+    time::{Duration, Instant},
 };
+
+use tokio::{sync::watch, time::timeout};
 
 use crate::{
     cache::Key,
@@ -13,8 +15,12 @@ use crate::{
     limits::{Limits, Waiting},
     watch::{Questions, Seen},
     wire::{self, Answer, Parsed, Rcode, Request, TCP_LIMIT, Writer, types},
-    zone::{Finding, Rules, Why, Zone},
+    zone::{Edit, Finding, Rules, Why, Zone},
 };
+
+/// How long a question waits for control to tell who asks. A workload's questions are let through as soon as the netfilter-agent
+/// knows it, and dns is told of it next: some milliseconds later, or more on a busy host.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What all ways in share.
 #[derive(Debug)]
@@ -25,6 +31,8 @@ pub(crate) struct Desk {
     pub(crate) forwarder: Forwarder,
     pub(crate) counters: Counters,
     pub(crate) questions: Arc<Questions>,
+    /// Told when askers have changed.
+    askers: watch::Sender<()>,
 }
 
 /// The way that a question came.
@@ -53,9 +61,11 @@ pub(crate) enum Step {
     Silence,
     /// A resolver must be asked.
     Forward(Pending),
+    /// Who asks is new, and control may be about to tell who that is.
+    Await(Pending),
 }
 
-/// A question that a resolver must be asked.
+/// A question that can't be answered at once.
 #[derive(Debug)]
 pub(crate) struct Pending {
     request: Box<Request>,
@@ -83,6 +93,7 @@ impl Desk {
             forwarder,
             counters: Counters::default(),
             questions: Arc::new(Questions::new()),
+            askers: watch::Sender::new(()),
         }
     }
 
@@ -97,6 +108,12 @@ impl Desk {
         self.zone.write().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Makes changes that control told.
+    pub(crate) fn edit(&self, edits: Vec<Edit>) {
+        self.zone_mut().edit(edits);
+        self.askers.send_replace(());
+    }
+
     /// Takes a packet that `ip` sent. `buffer` is for the answer.
     pub(crate) fn take(
         &self,
@@ -106,48 +123,52 @@ impl Desk {
         buffer: &mut Vec<u8>,
     ) -> Step {
         let start = Instant::now();
-        let end = |outcome, question, rcode| {
-            self.counters.count(outcome);
-            self.questions.tell(|| Seen { ip, question, outcome, rcode, took: start.elapsed() });
-        };
         if !self.limits.admit(ip, start) {
-            end(Outcome::Limited, None, None);
+            self.end(ip, None, Outcome::Limited, &[], start);
             return Step::Silence;
         }
         match wire::parse(packet) {
             Parsed::Silence => {
-                end(Outcome::Refused, None, None);
+                self.end(ip, None, Outcome::Refused, &[], start);
                 Step::Silence
             }
             Parsed::RefuseHead { head, rcode } => {
                 wire::refusal(buffer, head, rcode);
-                end(Outcome::Refused, None, Some(rcode.number()));
+                self.end(ip, None, Outcome::Refused, buffer, start);
                 Step::Reply
             }
             Parsed::Refuse(request, rcode) => {
                 Writer::new(buffer, &request, rcode, false, transport.limit(&request)).finish();
-                end(Outcome::Refused, Some((request.asked, request.kind)), Some(rcode.number()));
+                self.end(ip, Some(&request), Outcome::Refused, buffer, start);
                 Step::Reply
             }
-            Parsed::Ask(request) => {
-                let question = (request.asked, request.kind);
-                match self.look_up(ip, &request, transport, buffer, start) {
-                    Looked::Ready(outcome, _) => {
-                        end(outcome, Some(question), rcode_in(buffer));
-                        Step::Reply
-                    }
-                    Looked::Forward(_) => match self.limits.wait(ip, start) {
-                        Some(waiting) => {
-                            Step::Forward(Pending { request, transport, ip, start, _waiting: waiting })
-                        }
-                        None => {
-                            // At once: the asker's next try, or next server, is better than its patience.
-                            fail(&request, transport, buffer);
-                            end(Outcome::Limited, Some(question), rcode_in(buffer));
-                            Step::Reply
-                        }
-                    },
-                }
+            Parsed::Ask(request) => self.ask(ip, request, transport, buffer, start),
+        }
+    }
+
+    fn ask(
+        &self,
+        ip: Ipv4Addr,
+        request: Box<Request>,
+        transport: Transport,
+        buffer: &mut Vec<u8>,
+        start: Instant,
+    ) -> Step {
+        let step = match self.look_up(ip, &request, transport, buffer, start) {
+            Looked::Ready(_, Some(Why::NoAsker)) => Step::Await,
+            Looked::Ready(outcome, _) => {
+                self.end(ip, Some(&request), outcome, buffer, start);
+                return Step::Reply;
+            }
+            Looked::Forward(_) => Step::Forward,
+        };
+        match self.limits.wait(ip, start) {
+            Some(waiting) => step(Pending { request, transport, ip, start, _waiting: waiting }),
+            None => {
+                // At once: the asker's next try, or next server, is better than its patience.
+                fail(&request, transport, buffer);
+                self.end(ip, Some(&request), Outcome::Limited, buffer, start);
+                Step::Reply
             }
         }
     }
@@ -183,6 +204,31 @@ impl Desk {
         }
     }
 
+    /// Answers when control has told who asks, or after [`PATIENCE`] all the same. `told` gets the answer, from whatever thread.
+    pub(crate) fn await_asker(self: &Arc<Self>, pending: Pending, told: impl FnOnce(&[u8]) + Send + 'static) {
+        let desk = self.clone();
+        self.forwarder.spawn(async move {
+            let mut changes = desk.askers.subscribe();
+            let known = async {
+                while desk.zone().view(pending.ip).is_none() {
+                    // The sender is the desk's own.
+                    let _ = changes.changed().await;
+                }
+            };
+            // Either is well.
+            let _ = timeout(PATIENCE, known).await;
+            let mut buffer = Vec::with_capacity(512);
+            let Pending { request, transport, ip, start, .. } = &pending;
+            match desk.look_up(*ip, request, *transport, &mut buffer, Instant::now()) {
+                Looked::Ready(outcome, _) => {
+                    desk.end(*ip, Some(request), outcome, &buffer, *start);
+                    told(&buffer);
+                }
+                Looked::Forward(_) => desk.forward(pending, told),
+            }
+        });
+    }
+
     /// Passes a question on. `told` gets the answer, from whatever thread.
     pub(crate) fn forward(self: &Arc<Self>, pending: Pending, told: impl FnOnce(&[u8]) + Send + 'static) {
         let desk = self.clone();
@@ -207,12 +253,17 @@ impl Desk {
                 Outcome::Failed
             }
         };
+        self.end(*ip, Some(request), outcome, buffer, *start);
+    }
+
+    /// A packet has ended with this answer.
+    fn end(&self, ip: Ipv4Addr, request: Option<&Request>, outcome: Outcome, answer: &[u8], start: Instant) {
         self.counters.count(outcome);
         self.questions.tell(|| Seen {
-            ip: *ip,
-            question: Some((request.asked, request.kind)),
+            ip,
+            question: request.map(|request| (request.asked, request.kind)),
             outcome,
-            rcode: rcode_in(buffer),
+            rcode: rcode_in(answer),
             took: start.elapsed(),
         });
     }

@@ -14,7 +14,8 @@ use std::{
     time::Instant,
 };
 
-use tokio::{runtime::Handle, sync::watch};
+use tokio::runtime::Handle;
+use tokio_util::task::TaskTracker;
 
 use crate::{
     cache::{Cache, Key},
@@ -32,8 +33,8 @@ pub(crate) struct Forwarder {
     /// Questions that may be open at a time.
     limit: usize,
     open: Arc<Mutex<Open>>,
-    /// How many questions are open.
-    count: watch::Sender<usize>,
+    /// What goes on beside the servers.
+    tasks: TaskTracker,
     runtime: Handle,
 }
 
@@ -50,7 +51,7 @@ impl std::fmt::Debug for Open {
 impl Forwarder {
     /// At most `limit` questions at a time, on this runtime.
     pub(crate) fn new(upstreams: Arc<Upstreams>, cache: Arc<Cache>, limit: usize, runtime: Handle) -> Self {
-        Self { upstreams, cache, limit, open: Arc::default(), count: watch::Sender::new(0), runtime }
+        Self { upstreams, cache, limit, open: Arc::default(), tasks: TaskTracker::new(), runtime }
     }
 
     /// Asks, and tells `told`, from whatever thread that is: at once when too much is open already. Somebody who asks what is being
@@ -65,30 +66,28 @@ impl Forwarder {
             return told(None);
         }
         open.0.insert(key.clone(), vec![told]);
-        self.count.send_replace(open.0.len());
         drop(open);
         let question = Request { asked: request.name, ..request.clone() };
-        let (upstreams, cache, open, count) =
-            (self.upstreams.clone(), self.cache.clone(), self.open.clone(), self.count.clone());
-        self.runtime.spawn(async move {
+        let (upstreams, cache, open) = (self.upstreams.clone(), self.cache.clone(), self.open.clone());
+        self.spawn(async move {
             let answer = race::race(&upstreams, &question).await.map(Arc::new);
             if let Some(answer) = &answer {
                 cache.insert(key.clone(), answer.clone(), Instant::now());
             }
-            let waiting = {
-                let mut open = lock(&open);
-                let waiting = open.0.remove(&key);
-                count.send_replace(open.0.len());
-                waiting
-            };
+            let waiting = lock(&open).0.remove(&key);
             waiting.into_iter().flatten().for_each(|told| told(answer.as_ref()));
         });
     }
 
-    /// Ends when no question is open.
+    /// Runs what a question waits for, beside the servers.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn_on(task, &self.runtime);
+    }
+
+    /// Ends when no question waits. None may come any more.
     pub(crate) async fn idle(&self) {
-        // The sender is here: it can't be gone.
-        let _ = self.count.subscribe().wait_for(|count| *count == 0).await;
+        self.tasks.close();
+        self.tasks.wait().await;
     }
 }
 

@@ -147,14 +147,8 @@ async fn converse(
                     match desk.take(ip, &packet, Transport::Tcp, &mut buffer) {
                         Step::Reply => reply(&mut writer, &buffer).await?,
                         Step::Silence => return Ok(()),
-                        Step::Forward(pending) => {
-                            let (tell, told) = oneshot::channel();
-                            desk.forward(pending, move |answer| {
-                                // The connection may be gone.
-                                let _ = tell.send(answer.to_vec());
-                            });
-                            open.push(told);
-                        }
+                        Step::Forward(pending) => desk.forward(pending, later(&mut open)),
+                        Step::Await(pending) => desk.await_asker(pending, later(&mut open)),
                     }
                     continue 'questions;
                 }
@@ -168,6 +162,16 @@ async fn converse(
     }
     // A FIN: what was answered arrives.
     writer.shutdown().await
+}
+
+/// Takes an answer that comes later, and puts whom it is told to among those that are waited for.
+fn later(open: &mut FuturesUnordered<oneshot::Receiver<Vec<u8>>>) -> impl FnOnce(&[u8]) + Send + 'static {
+    let (tell, told) = oneshot::channel();
+    open.push(told);
+    move |answer| {
+        // The connection may be gone.
+        let _ = tell.send(answer.to_vec());
+    }
 }
 
 async fn told_to_stop(stop: &mut watch::Receiver<bool>) {

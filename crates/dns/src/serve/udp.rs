@@ -118,6 +118,12 @@ impl Server {
         }
     }
 
+    /// Sends an answer later.
+    fn sender(&self, to: SocketAddrV4) -> impl FnOnce(&[u8]) + Send + 'static {
+        let socket = self.socket.clone();
+        move |answer| send(&socket, answer, to)
+    }
+
     /// Takes what is queued, up to so many, and says how many those were.
     fn round(&self, packet: &mut [u8], buffer: &mut Vec<u8>) -> Result<usize, Errno> {
         for taken in 0..ROUND {
@@ -132,10 +138,8 @@ impl Server {
             match self.desk.take(*from.ip(), &packet[..length], Transport::Udp, buffer) {
                 Step::Reply => send(&self.socket, buffer, from),
                 Step::Silence => {}
-                Step::Forward(pending) => {
-                    let socket = self.socket.clone();
-                    self.desk.forward(pending, move |answer| send(&socket, answer, from));
-                }
+                Step::Forward(pending) => self.desk.forward(pending, self.sender(from)),
+                Step::Await(pending) => self.desk.await_asker(pending, self.sender(from)),
             }
         }
         Ok(ROUND)

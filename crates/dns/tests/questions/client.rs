@@ -37,10 +37,15 @@ pub(crate) fn with_edns(mut message: Message, payload: u16) -> Message {
 
 /// Asks over UDP and gives what came, checked to be the answer to what was asked.
 pub(crate) fn ask_message(net: &Namespace, from: Ipv4Addr, message: &Message) -> Message {
+    heard(&sent(net, from, message), message)
+}
+
+/// Asks over UDP.
+pub(crate) fn sent(net: &Namespace, from: Ipv4Addr, message: &Message) -> UdpSocket {
     let socket = net.udp(from);
     socket.connect(at()).unwrap();
     socket.send(&message.to_vec().unwrap()).unwrap();
-    heard(&socket, message)
+    socket
 }
 
 /// What came, checked.

@@ -15,9 +15,9 @@ use hickory_proto::rr::RecordType::A;
 use rustix::process::Signal;
 
 use crate::{
-    client::{Tcp, ask, at, heard, question, told},
+    client::{Tcp, ask, at, heard, question, sent, told},
     control::{Control, asker},
-    net::{API, Namespace, Stopping},
+    net::{API, Namespace, STRANGER, Stopping},
     process::Dns,
     upstream::{Upstream, addressed},
 };
@@ -111,6 +111,9 @@ async fn what_was_asked_is_answered_and_control_is_told() {
     socket.send_to(&message.to_vec().unwrap(), at()).unwrap();
     let mut tcp = Tcp::dial(&pair.net, API);
     tcp.send(&message);
+    // Whether control tells of this one is waited for.
+    let strange = question("web.", A);
+    let stranger = sent(&pair.net, STRANGER, &strange);
     // Once this is answered, those have been taken.
     assert_eq!(ask(&pair.net, API, "web.", A), "NoError 247.0.0.1");
     while control.status().await.results.is_empty() {}
@@ -121,6 +124,7 @@ async fn what_was_asked_is_answered_and_control_is_told() {
     assert!(idle.receive().is_err());
     release.send(()).unwrap();
     assert_eq!(told(&heard(&socket, &message)), "NoError 192.0.2.1");
+    assert_eq!(told(&heard(&stranger, &strange)), "NXDomain");
     assert!(dns.exit().success());
     drop((tcp, upstream));
 }

@@ -5,7 +5,7 @@ use rustix::process::Signal;
 use steppe_api::v1::QuestionResult;
 
 use crate::{
-    client::{ask, question, send_raw},
+    client::{Tcp, ask, heard, question, send_raw, sent, told},
     control::{asker, member},
     net::{API, Namespace, STRANGER, WORKER},
     process::Dns,
@@ -23,6 +23,7 @@ async fn who_asks_decides_what_exists() {
     ];
     control.snapshot(&resources).await;
     dns.until_logged("listening");
+    let mut strangers = vec![];
     for (name, kind, expected) in [
         ("web.steppe.internal.", A, "NoError 247.0.0.1"),
         ("WeB.steppe.INTERNAL.", A, "NoError 247.0.0.1"),
@@ -35,8 +36,12 @@ async fn who_asks_decides_what_exists() {
         ("2.0.0.247.in-addr.arpa.", PTR, "NoError pg.bob.steppe.internal."),
         ("redis.steppe.internal.", A, "NXDomain"),
     ] {
+        let message = question(name, kind);
+        strangers.push((sent(&net, STRANGER, &message), message));
         assert_eq!(ask(&net, API, name, kind), expected, "{name}");
-        assert_eq!(ask(&net, STRANGER, name, kind), "NXDomain", "{name}");
+    }
+    for (socket, message) in strangers {
+        assert_eq!(told(&heard(&socket, &message)), "NXDomain", "{message}");
     }
     assert_eq!(ask(&net, WORKER, "redis.steppe.internal.", A), "NoError 247.0.0.3");
     assert_eq!(ask(&net, WORKER, "api.steppe.internal.", A), "NXDomain");
@@ -82,4 +87,22 @@ async fn it_listens_once_it_knows_what_to_answer_and_without_control_it_denies_n
     dns.control().await.snapshot(&[asker(API, "", &[("web", "247.0.0.1")])]).await;
     assert_eq!(ask(&net, API, "web.", A), "NoError 247.0.0.1");
     dns.signal(Signal::KILL);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_new_is_answered_when_control_has_told_of_it() {
+    let (net, dir) = (Namespace::new(), tempfile::tempdir().unwrap());
+    let dns = Dns::start(&net, &dir, &[]);
+    let mut control = dns.control().await;
+    control.snapshot(&[asker(API, "", &[("web", "247.0.0.1")])]).await;
+    dns.until_logged("listening");
+    let message = question("web.steppe.internal.", A);
+    let mut tcp = Tcp::dial(&net, WORKER);
+    tcp.send(&message);
+    let socket = sent(&net, WORKER, &message);
+    // Once this is answered, that has been taken.
+    assert_eq!(ask(&net, API, "web.", A), "NoError 247.0.0.1");
+    assert_eq!(control.upsert(&[asker(WORKER, "", &[("web", "247.0.0.1")])]).await, []);
+    assert_eq!(told(&heard(&socket, &message)), "NoError 247.0.0.1");
+    assert_eq!(told(&tcp.receive().unwrap()), "NoError 247.0.0.1");
 }
