@@ -230,6 +230,12 @@ impl<'a> Case<'a> {
         self.pair.resources.iter().any(|resource| resource.agent == agent && !resource.in_force)
     }
 
+    /// Whether control, if it runs, is of a release that tells dns of workloads.
+    pub(crate) fn is_told_to_dns(&self) -> bool {
+        let Answer::Ok(plan) = &self.facts.control else { return true };
+        plan.status.agents.iter().any(|agent| agent.name.starts_with("dns"))
+    }
+
     /// Sources that control has not heard in full, or no longer hears.
     pub(crate) fn deaf_sources(&self) -> Vec<&'a SourceStatus> {
         let Answer::Ok(plan) = &self.facts.control else { return Vec::new() };

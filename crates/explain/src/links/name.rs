@@ -78,6 +78,12 @@ fn untold(case: &Case<'_>, name: &str, answer: &QueryResponse) -> Link {
             format!("mend {what} first"),
         );
     }
+    if !case.is_told_to_dns() {
+        let text = format!(
+            "{said}; steppe-control is of an earlier release, which tells it nothing: only the address can be dialled"
+        );
+        return Link::watched(NAME, "control does not know dns", text, "upgrade steppe-control");
+    }
     let (text, fix) = match (&case.facts.control, case.held_up(AGENT)) {
         (Err(away), _) => (said, away.fix()),
         (Ok(_), Some(problem)) => {

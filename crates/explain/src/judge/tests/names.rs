@@ -38,6 +38,15 @@ fn a_name_that_waits_for_the_workloads_address_is_not_what_is_broken() {
 }
 
 #[test]
+fn a_control_that_does_not_know_dns_breaks_nothing() {
+    let mut facts = told(Ok(unknown()));
+    facts.control.as_mut().unwrap().status.agents.clear();
+    let explanation = judge(&facts);
+    assert_eq!(explanation.verdict, Verdict::Yes, "{explanation:#?}");
+    assert!(matches!(explanation.links[1].state, State::Watched(_)), "{explanation:#?}");
+}
+
+#[test]
 fn what_control_says_of_the_name_is_said() {
     let mut facts = told(Ok(unknown()));
     facts.control.as_mut().unwrap().pair.resources.push(ResourceStatus {

@@ -3,10 +3,10 @@
 use std::net::Ipv4Addr;
 
 use steppe_api::v1::{
-    Attachment, ControlStatus, EndpointState, Grant, GrantInfo, GrantState, GrantedPort, Instance,
-    ListDoorsResponse, Listener, ListenerState, Pair, Protocol, QueryResponse, QuestionResult, Service,
-    ServiceKey, ServicePort, SocketAddress, SourceState, SourceStatus, VipState, Workload, WorkloadInfo,
-    WorkloadState,
+    AgentStatus, Attachment, ControlStatus, EndpointState, Grant, GrantInfo, GrantState, GrantedPort,
+    Instance, ListDoorsResponse, Listener, ListenerState, Pair, Protocol, QueryResponse, QuestionResult,
+    Service, ServiceKey, ServicePort, SocketAddress, SourceState, SourceStatus, VipState, Workload,
+    WorkloadInfo, WorkloadState,
 };
 use steppe_daemon::Process;
 
@@ -110,8 +110,11 @@ pub(crate) fn working() -> Facts {
         state: SourceState::Live.into(),
         ..SourceStatus::default()
     };
-    let status =
-        ControlStatus { sources: vec![source("docker"), source("consul")], ..ControlStatus::default() };
+    let status = ControlStatus {
+        sources: vec![source("docker"), source("consul")],
+        agents: vec![AgentStatus { name: "dns".into(), ..AgentStatus::default() }],
+        ..ControlStatus::default()
+    };
     let kernel_grant = Grant { workload: ID.into(), vip: VIP.into(), protocol: tcp, port: 80 };
     let firewall = Firewall {
         workloads: vec![WorkloadState {
