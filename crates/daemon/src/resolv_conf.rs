@@ -11,10 +11,12 @@ use std::{
 };
 
 use rustix::fs::OFlags;
+use sha2::{Digest as _, Sha256};
 
 /// Docker's have some hundred bytes.
 const LARGEST: u64 = 64 << 10;
-/// What Docker writes of its resolv.conf after it has written that; no container can reach it.
+/// Beside its resolv.conf Docker keeps `sha256:` and the SHA-256 of what it wrote there, in hexadecimal digits, and leaves the file
+/// alone when that is not so any more; no container can reach it.
 const HASH: &str = "resolv.conf.hash";
 
 /// A container's resolv.conf.
@@ -23,7 +25,7 @@ pub struct ResolvConf {
     path: PathBuf,
     /// What is in it.
     pub text: String,
-    /// Whether nobody has written it since Docker did.
+    /// Whether it is what Docker wrote, as far as Docker says.
     pub is_untouched: bool,
     /// When Docker last wrote down that it wrote the file.
     pub hashed: Option<SystemTime>,
@@ -41,12 +43,15 @@ impl ResolvConf {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file.map_err(|error| not_ours(&path, error))?,
         };
-        let written = file.metadata()?.modified()?;
         let text = String::from_utf8(bounded(&file, LARGEST)?)
             .map_err(|_| io::Error::other("it is no text: somebody in the container wrote it"))?;
-        let hashed = hashed(dir)?;
-        let is_untouched = hashed.is_none_or(|hashed| written <= hashed);
-        Ok(Some(Self { path, text, is_untouched, hashed }))
+        let hash = match open(&dir.join(HASH), false) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            file => Some(file?),
+        };
+        let Some(hash) = hash else { return Ok(Some(Self { path, text, is_untouched: true, hashed: None })) };
+        let is_untouched = bounded(&hash, LARGEST)? == hash_of(&text).as_bytes();
+        Ok(Some(Self { path, text, is_untouched, hashed: Some(hash.metadata()?.modified()?) }))
     }
 
     /// Replaces what is in it. A reader meanwhile sees the beginning of the one and the end of the other, but never none.
@@ -60,11 +65,11 @@ impl ResolvConf {
     }
 }
 
-fn hashed(dir: &Path) -> io::Result<Option<SystemTime>> {
-    match open(&dir.join(HASH), false) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        file => Ok(Some(file?.metadata()?.modified()?)),
-    }
+/// As Docker writes it.
+fn hash_of(text: &str) -> String {
+    let digest = Sha256::digest(text);
+    let digits: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("sha256:{digits}")
 }
 
 /// control is root without any capability, so what belongs to somebody else, or has lost its mode, is out of reach.
@@ -106,7 +111,7 @@ fn bounded(file: &File, largest: u64) -> io::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::fs::symlink, time::Duration};
+    use std::{fs, os::unix::fs::symlink};
 
     use super::*;
 
@@ -127,17 +132,22 @@ mod tests {
     }
 
     #[test]
-    fn what_docker_wrote_is_told_from_what_was_written_later() {
+    fn what_docker_wrote_is_told_from_what_others_wrote() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("resolv.conf");
-        fs::write(&path, "x").unwrap();
+        let write = |text| fs::write(&path, text).unwrap();
         let is_untouched = || ResolvConf::open(dir.path()).unwrap().unwrap().is_untouched;
+        write("nameserver 10.255.255.53\n");
         assert!(is_untouched(), "no hash, no knowledge");
-        fs::write(dir.path().join(HASH), "sha256:x").unwrap();
+        // By Docker 20.10.
+        let hash = "sha256:b28bb20664856e4e8dcd7776224848fbbf4ed5c7a005f13447fcd3dd347dbb8a";
+        fs::write(dir.path().join(HASH), hash).unwrap();
         assert!(is_untouched());
-        let file = File::options().write(true).open(&path).unwrap();
-        file.set_modified(SystemTime::now() + Duration::from_secs(1)).unwrap();
+        write("nameserver 1.1.1.1\n");
         assert!(!is_untouched());
+        // Whenever, and by whomever, it was put back.
+        write("nameserver 10.255.255.53\n");
+        assert!(is_untouched());
     }
 
     #[test]
