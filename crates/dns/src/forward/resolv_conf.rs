@@ -2,12 +2,13 @@
 
 use std::{
     fs, io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     time::Duration,
 };
 
+use rustix::net::{AddressFamily, SocketType, netdevice::name_to_index, socket};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
 
@@ -18,6 +19,8 @@ use super::Upstreams;
 const LOOK: Duration = Duration::from_secs(1);
 /// The port of the domain name system.
 const PORT: u16 = 53;
+/// Whom the library asks where the file names nobody.
+const THIS_HOST: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, PORT));
 /// Links that are followed, as many as the kernel does (path_resolution(7)).
 const LINKS: usize = 40;
 
@@ -42,13 +45,13 @@ pub(crate) async fn watch_resolv_conf(path: &Path, upstreams: &Upstreams) {
                     upstreams.list().iter().map(|upstream| upstream.address.to_string()).collect();
                 info!(file = %path.display(), upstreams = told.join(" "), "the host's resolvers");
                 for odd in odd {
-                    warn!(file = %path.display(), nameserver = odd, "not a resolver that can be asked: an IP address is expected");
+                    warn!(file = %path.display(), nameserver = odd, "not a resolver that can be asked: an IP address is expected, with a link of this host where it needs one");
                 }
                 if has_us {
                     warn!(file = %path.display(), "it names dns itself, which would ask itself: left out; name the host's resolver instead");
                 }
                 if told.is_empty() {
-                    warn!(file = %path.display(), "it names no resolver: what is not Steppe's can't be answered");
+                    warn!(file = %path.display(), "it names no other resolver: what is not Steppe's can't be answered");
                 }
             }
             Err(error) => {
@@ -67,7 +70,11 @@ fn look(path: &Path, seen: Option<Version>) -> io::Result<Option<(Version, Strin
     let path = follow(path)?;
     let found = fs::metadata(&path)?;
     let version = (found.dev(), found.ino(), found.mtime(), found.mtime_nsec(), found.len());
-    if seen == Some(version) { Ok(None) } else { Ok(Some((version, fs::read_to_string(path)?))) }
+    if seen == Some(version) {
+        return Ok(None);
+    }
+    // A comment may be in whatever encoding.
+    Ok(Some((version, String::from_utf8_lossy(&fs::read(path)?).into_owned())))
 }
 
 /// Where links lead to. One that begins with `/` means the host's root, which is where the file's `etc` is.
@@ -91,17 +98,37 @@ fn follow(path: &Path) -> io::Result<PathBuf> {
 fn nameservers(text: &str) -> (Vec<SocketAddr>, Vec<String>) {
     let (mut addresses, mut odd) = (Vec::new(), Vec::new());
     for line in text.lines() {
-        let mut words = line.split_whitespace();
-        if let (Some("nameserver"), Some(server)) = (words.next(), words.next()) {
-            match server.parse::<IpAddr>() {
-                // The library takes 0.0.0.0 for this host.
-                Ok(ip) if ip.is_unspecified() => addresses.push((std::net::Ipv4Addr::LOCALHOST, PORT).into()),
-                Ok(ip) => addresses.push((ip, PORT).into()),
-                Err(_) => odd.push(server.into()),
-            }
+        let Some(rest) = line.strip_prefix("nameserver").filter(|rest| rest.starts_with([' ', '\t'])) else {
+            continue;
+        };
+        let server = rest.trim_start().split([' ', '\t', '#', ';']).next().unwrap_or_default();
+        match resolver(server) {
+            Some(address) => addresses.push(address),
+            None if server.is_empty() => {}
+            None => odd.push(server.into()),
         }
     }
+    if addresses.is_empty() {
+        addresses.push(THIS_HOST);
+    }
     (addresses, odd)
+}
+
+/// A server by its address, which may have a scope behind it: `fe80::1%eth0`.
+fn resolver(server: &str) -> Option<SocketAddr> {
+    if let Some((ip, scope)) = server.split_once('%') {
+        let scope = scope.parse().ok().or_else(|| interface(scope))?;
+        return Some(SocketAddrV6::new(ip.parse().ok()?, PORT, 0, scope).into());
+    }
+    let ip: IpAddr = server.parse().ok()?;
+    // The library takes 0.0.0.0 for this host.
+    Some(if ip.is_unspecified() { THIS_HOST } else { (ip, PORT).into() })
+}
+
+/// The index of this host's interface of that name.
+fn interface(name: &str) -> Option<u32> {
+    let socket = socket(AddressFamily::INET, SocketType::DGRAM, None).ok()?;
+    name_to_index(socket, name).ok()
 }
 
 #[cfg(test)]
@@ -112,12 +139,37 @@ mod tests {
 
     #[test]
     fn servers_are_read_as_the_library_reads_them() {
-        let text = "# nameserver 1.1.1.1\nsearch example\n nameserver\t10.0.0.2 # first\nnameserver fd00::2\n\
-                    nameserver fe80::1%eth0\nnameserver 0.0.0.0\nnameserver\noptions ndots:5\nnameservers 1.2.3.4\n";
+        let text = "# nameserver 1.1.1.1\nsearch example\n nameserver 1.2.3.4\nnameserver\t10.0.0.2 # first\n\
+                    nameserver fd00::2\nnameserver fe80::1%lo\nnameserver fe80::1%7\nnameserver fe80::1%no-such\n\
+                    nameserver 10.0.0.3#last\nnameserver 0.0.0.0\nnameserver\noptions ndots:5\nnameservers 1.2.3.4\n";
         let (addresses, odd) = nameservers(text);
-        let expected = ["10.0.0.2:53", "[fd00::2]:53", "127.0.0.1:53"];
+        let expected = [
+            "10.0.0.2:53",
+            "[fd00::2]:53",
+            "[fe80::1%1]:53",
+            "[fe80::1%7]:53",
+            "10.0.0.3:53",
+            "127.0.0.1:53",
+        ];
         assert_eq!(addresses, expected.map(|address| address.parse().unwrap()));
-        assert_eq!(odd, ["fe80::1%eth0"]);
+        assert_eq!(odd, ["fe80::1%no-such"]);
+    }
+
+    #[test]
+    fn a_file_that_names_no_server_means_this_host() {
+        for text in ["", "search example\n", "nameserver\n"] {
+            let (addresses, _) = nameservers(text);
+            assert_eq!(addresses, ["127.0.0.1:53".parse().unwrap()], "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_comment_in_whatever_encoding_does_no_harm() {
+        let etc = tempfile::tempdir().unwrap();
+        let file = etc.path().join("resolv.conf");
+        fs::write(&file, b"# F\xfcr alle\nnameserver 10.0.0.2\n").unwrap();
+        let (_, text) = look(&file, None).unwrap().unwrap();
+        assert_eq!(nameservers(&text).0, ["10.0.0.2:53".parse().unwrap()]);
     }
 
     #[test]
