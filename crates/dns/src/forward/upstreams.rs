@@ -28,9 +28,9 @@ impl Upstream {
         *self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// It did not answer a question.
-    pub(super) fn note_failure(&self, now: Instant) {
-        *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+    /// It did not answer a question. Says whether that is new of it.
+    pub(super) fn note_failure(&self, now: Instant) -> bool {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).replace(now).is_none()
     }
 
     /// It answered one.

@@ -17,7 +17,7 @@ use steppe_api::v1::QuestionResult;
 use crate::{
     client::{Tcp, ask, ask_message, heard, question, send_raw, told, with_edns},
     control::{Control, asker},
-    net::{API, Namespace, STRANGER, WORKER},
+    net::{API, DEADLINE, Namespace, STRANGER, WORKER},
     process::Dns,
     upstream::{Asked, Upstream, addressed, bare},
 };
@@ -170,6 +170,53 @@ async fn another_resolver_may_know_better() {
     let hasty = Upstream::start(&world.net, SECOND, code(ResponseCode::NXDomain));
     assert_eq!(world.ask("inner.example.").0, "NoError 192.0.2.1");
     assert_eq!(hasty.names(), ["inner.example."]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resolver_that_was_slow_once_still_knows_more() {
+    let mut world = World::new(&BOTH).await;
+    let (hold, held) = mpsc::channel::<()>();
+    let held = Mutex::new(held);
+    let _first = Upstream::start(&world.net, FIRST, move |asked, send| {
+        // Until the other end is dropped.
+        let _ = held.lock().unwrap().recv();
+        send(&addressed(&asked.message, &[FAR], 0));
+    });
+    let hold = hold;
+    let _second = Upstream::start(&world.net, SECOND, |asked, send| {
+        let mut answer = addressed(&asked.message, &[OTHER], 0);
+        if asked.message.queries[0].name().to_string().starts_with("inner") {
+            answer = bare(&asked.message);
+            answer.metadata.response_code = ResponseCode::NXDomain;
+        }
+        send(&answer);
+    });
+    assert_eq!(world.ask("slow.example.").0, "NoError 192.0.2.2");
+    assert!(world.control.status().await.upstreams[0].failed_ms_ago > 0);
+    // It answers after all, though nobody waits for that.
+    drop(hold);
+    let start = Instant::now();
+    while world.control.status().await.upstreams[0].failed_ms_ago > 0 {
+        assert!(start.elapsed() < DEADLINE, "it was not heard");
+    }
+    assert_eq!(world.ask("inner.example.").0, "NoError 192.0.2.1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_resolver_is_not_waited_for_when_the_others_have_failed() {
+    let world = World::new(&BOTH).await;
+    let _failing = Upstream::start(&world.net, FIRST, |asked, send| {
+        let mut answer = bare(&asked.message);
+        answer.metadata.response_code = ResponseCode::ServFail;
+        send(&answer);
+    });
+    let dead = Upstream::dead(&world.net, SECOND);
+    // That it is dead is found out once.
+    assert_eq!(world.ask("one.example.").0, "ServFail");
+    let (told, took) = world.ask("two.example.");
+    assert_eq!(told, "ServFail");
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    assert!(dead.names().contains(&"two.example.".into()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
