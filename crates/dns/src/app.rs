@@ -114,8 +114,9 @@ fn desk(config: &Config) -> Desk {
         Rules { consul: config.consul_dns, service_cidr: config.service_cidr, address: config.dns_address };
     let upstreams = Arc::new(Upstreams::new(config.address().into()));
     let cache = Arc::new(Cache::new(config.cache_size));
-    let forwarder = Forwarder::new(upstreams, cache, config.forwards as usize, Handle::current());
-    Desk::new(rules, Limits::new(config.asker_rate, config.asker_forwards), forwarder)
+    let forwarder = Forwarder::new(upstreams, cache, Handle::current());
+    let limits = Limits::new(config.asker_rate, config.asker_forwards, config.forwards);
+    Desk::new(rules, limits, forwarder)
 }
 
 async fn resolvers(config: &Config, upstreams: &Upstreams) {

@@ -74,11 +74,11 @@ pub struct Config {
     #[arg(long, env = "STEPPE_DNS_ASKER_RATE", default_value_t = 5_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub asker_rate: u32,
 
-    /// Questions of one asker that may wait for a resolver at a time; those beyond fail
+    /// Questions of one asker that may wait for a resolver, or for steppe-control, at a time; those beyond fail
     #[arg(long, env = "STEPPE_DNS_ASKER_FORWARDS", default_value_t = 128, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub asker_forwards: u32,
 
-    /// Questions that may be with the resolvers at a time; those beyond fail
+    /// The same of all askers; the last eighth is for those who have hardly any waiting
     #[arg(long, env = "STEPPE_DNS_FORWARDS", default_value_t = 1_024, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub forwards: u32,
 

@@ -81,7 +81,7 @@ pub(crate) enum Looked {
     /// Answered from our own, or kept.
     Ready(Outcome, Option<Why>),
     /// A resolver must be asked.
-    Forward(Key),
+    Forward,
 }
 
 impl Desk {
@@ -155,12 +155,12 @@ impl Desk {
         start: Instant,
     ) -> Step {
         let step = match self.look_up(ip, &request, transport, buffer, start) {
-            Looked::Ready(_, Some(Why::NoAsker)) => Step::Await,
+            Looked::Ready(_, Some(Why::NoAsker)) if !self.limits.is_hopeless(ip, start) => Step::Await,
             Looked::Ready(outcome, _) => {
                 self.end(ip, Some(&request), outcome, buffer, start);
                 return Step::Reply;
             }
-            Looked::Forward(_) => Step::Forward,
+            Looked::Forward => Step::Forward,
         };
         match self.limits.wait(ip, start) {
             Some(waiting) => step(Pending { request, transport, ip, start, _waiting: waiting }),
@@ -194,13 +194,12 @@ impl Desk {
             Writer::new(buffer, request, Rcode::Refused, false, limit).finish();
             return Looked::Ready(Outcome::Refused, None);
         }
-        let key = Key::new(request);
-        match self.forwarder.cache.get(&key, now) {
+        match self.forwarder.cache.get(&Key::new(request), now) {
             Some(answer) => {
                 answer.write(buffer, request, limit, now);
                 Looked::Ready(Outcome::Cached, None)
             }
-            None => Looked::Forward(key),
+            None => Looked::Forward,
         }
     }
 
@@ -215,16 +214,19 @@ impl Desk {
                     let _ = changes.changed().await;
                 }
             };
-            // Either is well.
-            let _ = timeout(PATIENCE, known).await;
+            let is_known = timeout(PATIENCE, known).await.is_ok();
+            let now = Instant::now();
             let mut buffer = Vec::with_capacity(512);
             let Pending { request, transport, ip, start, .. } = &pending;
-            match desk.look_up(*ip, request, *transport, &mut buffer, Instant::now()) {
+            if !is_known {
+                desk.limits.note_in_vain(*ip, now);
+            }
+            match desk.look_up(*ip, request, *transport, &mut buffer, now) {
                 Looked::Ready(outcome, _) => {
                     desk.end(*ip, Some(request), outcome, &buffer, *start);
                     told(&buffer);
                 }
-                Looked::Forward(_) => desk.forward(pending, told),
+                Looked::Forward => desk.forward(pending, told),
             }
         });
     }
@@ -232,13 +234,13 @@ impl Desk {
     /// Passes a question on. `told` gets the answer, from whatever thread.
     pub(crate) fn forward(self: &Arc<Self>, pending: Pending, told: impl FnOnce(&[u8]) + Send + 'static) {
         let desk = self.clone();
-        let (key, request) = (Key::new(&pending.request), pending.request.clone());
+        let request = pending.request.clone();
         let told = Box::new(move |answer: Option<&Arc<Answer>>| {
             let mut buffer = Vec::with_capacity(512);
             desk.finish(&pending, answer.map(|answer| &**answer), &mut buffer);
             told(&buffer);
         });
-        self.forwarder.ask(key, &request, told);
+        self.forwarder.ask(&request, told);
     }
 
     fn finish(&self, pending: &Pending, answer: Option<&Answer>, buffer: &mut Vec<u8>) {

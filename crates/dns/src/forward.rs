@@ -30,8 +30,6 @@ pub(crate) type Told = Box<dyn FnOnce(Option<&Arc<Answer>>) + Send>;
 pub(crate) struct Forwarder {
     pub(crate) upstreams: Arc<Upstreams>,
     pub(crate) cache: Arc<Cache>,
-    /// Questions that may be open at a time.
-    limit: usize,
     open: Arc<Mutex<Open>>,
     /// What goes on beside the servers.
     tasks: TaskTracker,
@@ -49,21 +47,18 @@ impl std::fmt::Debug for Open {
 }
 
 impl Forwarder {
-    /// At most `limit` questions at a time, on this runtime.
-    pub(crate) fn new(upstreams: Arc<Upstreams>, cache: Arc<Cache>, limit: usize, runtime: Handle) -> Self {
-        Self { upstreams, cache, limit, open: Arc::default(), tasks: TaskTracker::new(), runtime }
+    /// On this runtime.
+    pub(crate) fn new(upstreams: Arc<Upstreams>, cache: Arc<Cache>, runtime: Handle) -> Self {
+        Self { upstreams, cache, open: Arc::default(), tasks: TaskTracker::new(), runtime }
     }
 
-    /// Asks, and tells `told`, from whatever thread that is: at once when too much is open already. Somebody who asks what is being
-    /// asked waits for that: so a question that comes back to us, however far round, goes no further.
-    pub(crate) fn ask(&self, key: Key, request: &Request, told: Told) {
+    /// Asks, and tells `told`, from whatever thread that is. Somebody who asks what is being asked waits for that: so a question
+    /// that comes back to us, however far round, goes no further. How many may wait is the caller's to bound.
+    pub(crate) fn ask(&self, request: &Request, told: Told) {
+        let key = Key::new(request);
         let mut open = lock(&self.open);
         if let Some(waiting) = open.0.get_mut(&key) {
             return waiting.push(told);
-        }
-        if open.0.len() >= self.limit {
-            drop(open);
-            return told(None);
         }
         open.0.insert(key.clone(), vec![told]);
         drop(open);

@@ -139,7 +139,7 @@ impl v1::dns_server::Dns for DnsService {
         let mut message = Vec::new();
         let (outcome, why) = match self.desk.look_up(ip, &question, Transport::Tcp, &mut message, start) {
             Looked::Ready(outcome, why) => (outcome, why),
-            Looked::Forward(key) => (self.forward(key, &question, &mut message).await, None),
+            Looked::Forward => (self.forward(ip, &question, &mut message).await, None),
         };
         Ok(Response::new(v1::QueryResponse {
             result: v1::QuestionResult::from(outcome).into(),
@@ -172,29 +172,26 @@ impl v1::dns_server::Dns for DnsService {
 }
 
 impl DnsService {
-    /// Asks the resolvers, and writes what they say.
-    async fn forward(
-        &self,
-        key: crate::cache::Key,
-        question: &dns::Request,
-        message: &mut Vec<u8>,
-    ) -> Outcome {
-        let (tell, told) = oneshot::channel();
-        let told_by = Box::new(move |answer: Option<&Arc<dns::Answer>>| {
-            // The caller may be gone.
-            let _ = tell.send(answer.cloned());
-        });
-        self.desk.forwarder.ask(key, question, told_by);
-        match told.await.ok().flatten() {
-            Some(answer) => {
-                answer.write(message, question, dns::TCP_LIMIT, Instant::now());
-                Outcome::Forwarded
-            }
-            None => {
-                dns::Writer::new(message, question, dns::Rcode::ServFail, false, dns::TCP_LIMIT).finish();
+    /// Asks the resolvers, if the asker may ask them now, and writes what they say.
+    async fn forward(&self, ip: Ipv4Addr, question: &dns::Request, message: &mut Vec<u8>) -> Outcome {
+        let outcome = match self.desk.limits.wait(ip, Instant::now()) {
+            None => Outcome::Limited,
+            Some(_waiting) => {
+                let (tell, told) = oneshot::channel();
+                let told_by = Box::new(move |answer: Option<&Arc<dns::Answer>>| {
+                    // The caller may be gone.
+                    let _ = tell.send(answer.cloned());
+                });
+                self.desk.forwarder.ask(question, told_by);
+                if let Some(answer) = told.await.ok().flatten() {
+                    answer.write(message, question, dns::TCP_LIMIT, Instant::now());
+                    return Outcome::Forwarded;
+                }
                 Outcome::Failed
             }
-        }
+        };
+        dns::Writer::new(message, question, dns::Rcode::ServFail, false, dns::TCP_LIMIT).finish();
+        outcome
     }
 }
 

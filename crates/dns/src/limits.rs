@@ -7,7 +7,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 /// Askers that are told apart. Those beyond share what one may take.
@@ -15,14 +15,33 @@ const ASKERS: usize = 16_384;
 /// The asker that stands for all those beyond.
 const BEYOND: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
 
+/// How often those are forgotten who are as good as unknown, when there are too many.
+const SWEEP: Duration = Duration::from_secs(1);
+/// Who has so many waiting (both addresses of a name, twice) gets none of the last eighth of all: so whoever has nothing yet still
+/// gets something when some have taken all they may.
+const FEW: u32 = 4;
+/// After somebody was waited for in vain, it is not again for so long: it is of no concern to Steppe, and only led here. The next
+/// one with its address may be.
+const HOPELESS: Duration = Duration::from_secs(10);
+
 /// The limits in force, and who has taken what.
 #[derive(Debug)]
 pub(crate) struct Limits {
     /// Questions in a second.
     rate: u32,
-    /// Questions of one that may wait for a resolver.
-    forwards: u32,
-    askers: Mutex<HashMap<Ipv4Addr, Asker>>,
+    /// Questions of one that may wait.
+    waits: u32,
+    /// Questions of all that may.
+    waits_of_all: u32,
+    /// Those that wait.
+    waiting: Arc<AtomicU32>,
+    askers: Mutex<Askers>,
+}
+
+#[derive(Debug, Default)]
+struct Askers {
+    by_ip: HashMap<Ipv4Addr, Asker>,
+    swept: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -31,16 +50,19 @@ struct Asker {
     left: f64,
     /// When that was so.
     at: Instant,
-    /// Those that wait for a resolver.
-    open: Arc<AtomicU32>,
+    /// Those that wait.
+    waiting: Arc<AtomicU32>,
+    /// When it was last waited for in vain.
+    in_vain: Option<Instant>,
 }
 
 impl Limits {
-    pub(crate) fn new(rate: u32, forwards: u32) -> Self {
-        Self { rate, forwards, askers: Mutex::default() }
+    /// Questions of one in a second, those of one that may wait for a resolver or for control, and those of all that may.
+    pub(crate) fn new(rate: u32, waits: u32, waits_of_all: u32) -> Self {
+        Self { rate, waits, waits_of_all, waiting: Arc::default(), askers: Mutex::default() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Ipv4Addr, Asker>> {
+    fn lock(&self) -> MutexGuard<'_, Askers> {
         // Nothing panics between two steps that belong together.
         self.askers.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -49,7 +71,7 @@ impl Limits {
     pub(crate) fn admit(&self, ip: Ipv4Addr, now: Instant) -> bool {
         let mut askers = self.lock();
         let rate = f64::from(self.rate);
-        let asker = entry(&mut askers, ip, rate, now);
+        let asker = askers.entry(ip, rate, now);
         asker.refill(rate, now);
         let is_admitted = asker.left >= 1.0;
         if is_admitted {
@@ -58,31 +80,63 @@ impl Limits {
         is_admitted
     }
 
-    /// Leave to wait for a resolver, until it is dropped.
+    /// Leave to wait, until it is dropped.
     pub(crate) fn wait(&self, ip: Ipv4Addr, now: Instant) -> Option<Waiting> {
         let mut askers = self.lock();
-        let asker = entry(&mut askers, ip, f64::from(self.rate), now);
-        // Added under the lock, taken off without: it can only be less than it seems.
-        (asker.open.load(Ordering::Relaxed) < self.forwards).then(|| {
-            asker.open.fetch_add(1, Ordering::Relaxed);
-            Waiting(asker.open.clone())
+        let asker = askers.entry(ip, f64::from(self.rate), now);
+        // Added under the lock, taken off without: there can only be fewer than it seems.
+        let own = asker.waiting.load(Ordering::Relaxed);
+        let kept_free = if own < FEW { 0 } else { self.waits_of_all / 8 };
+        let is_room = self.waiting.load(Ordering::Relaxed) < self.waits_of_all - kept_free;
+        (is_room && own < self.waits).then(|| {
+            let counts = [&asker.waiting, &self.waiting].map(Arc::clone);
+            for count in &counts {
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+            Waiting(counts)
         })
+    }
+
+    /// Control did not tell in time who `ip` is.
+    pub(crate) fn note_in_vain(&self, ip: Ipv4Addr, now: Instant) {
+        self.lock().entry(ip, f64::from(self.rate), now).in_vain = Some(now);
+    }
+
+    /// Whether control need not be waited for to tell who `ip` is.
+    pub(crate) fn is_hopeless(&self, ip: Ipv4Addr, now: Instant) -> bool {
+        let in_vain = self.lock().entry(ip, f64::from(self.rate), now).in_vain;
+        in_vain.is_some_and(|at| now.saturating_duration_since(at) < HOPELESS)
     }
 }
 
-fn entry(askers: &mut HashMap<Ipv4Addr, Asker>, ip: Ipv4Addr, rate: f64, now: Instant) -> &mut Asker {
-    let mut key = ip;
-    if askers.len() >= ASKERS && !askers.contains_key(&ip) {
-        // Who has asked for nothing in a second is as good as unknown.
-        askers.retain(|_, asker| {
-            asker.refill(rate, now);
-            asker.left < rate || asker.open.load(Ordering::Relaxed) > 0
-        });
-        if askers.len() >= ASKERS {
-            key = BEYOND;
+impl Askers {
+    fn entry(&mut self, ip: Ipv4Addr, rate: f64, now: Instant) -> &mut Asker {
+        let mut key = ip;
+        if self.by_ip.len() >= ASKERS && !self.by_ip.contains_key(&ip) {
+            self.sweep(rate, now);
+            if self.by_ip.len() >= ASKERS {
+                key = BEYOND;
+            }
         }
+        self.by_ip.entry(key).or_insert_with(|| Asker {
+            left: rate,
+            at: now,
+            waiting: Arc::default(),
+            in_vain: None,
+        })
     }
-    askers.entry(key).or_insert_with(|| Asker { left: rate, at: now, open: Arc::default() })
+
+    /// Who has asked for nothing in a second is as good as unknown.
+    fn sweep(&mut self, rate: f64, now: Instant) {
+        if self.swept.is_some_and(|at| now.saturating_duration_since(at) < SWEEP) {
+            return;
+        }
+        self.swept = Some(now);
+        self.by_ip.retain(|_, asker| {
+            asker.refill(rate, now);
+            asker.left < rate || asker.waiting.load(Ordering::Relaxed) > 0
+        });
+    }
 }
 
 impl Asker {
@@ -93,20 +147,20 @@ impl Asker {
     }
 }
 
-/// A question that waits for a resolver.
+/// A question that waits, as it is counted of its asker and of all.
 #[derive(Debug)]
-pub(crate) struct Waiting(Arc<AtomicU32>);
+pub(crate) struct Waiting([Arc<AtomicU32>; 2]);
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        for count in &self.0 {
+            count.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     const ONE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
@@ -114,7 +168,7 @@ mod tests {
 
     #[test]
     fn one_may_ask_so_often_and_the_other_still_may() {
-        let limits = Limits::new(10, 1);
+        let limits = Limits::new(10, 1, 100);
         let start = Instant::now();
         let admitted = |ip, now| (0..100).filter(|_| limits.admit(ip, now)).count();
         assert_eq!(admitted(ONE, start), 10);
@@ -127,7 +181,7 @@ mod tests {
 
     #[test]
     fn so_many_may_wait() {
-        let limits = Limits::new(10, 2);
+        let limits = Limits::new(10, 2, 100);
         let now = Instant::now();
         let first = limits.wait(ONE, now).unwrap();
         let _second = limits.wait(ONE, now).unwrap();
@@ -138,8 +192,30 @@ mod tests {
     }
 
     #[test]
+    fn who_has_nothing_yet_still_may_when_others_have_taken_all_they_may() {
+        let limits = Limits::new(10, 30, 100);
+        let now = Instant::now();
+        let most = |ip| std::iter::from_fn(|| limits.wait(ip, now)).collect::<Vec<_>>();
+        let taken: Vec<_> = (0..3).map(|i| most(Ipv4Addr::new(10, 0, 1, i))).collect();
+        assert_eq!(taken.iter().map(Vec::len).collect::<Vec<_>>(), [30, 30, 28]);
+        assert_eq!((most(ONE).len(), most(OTHER).len()), (4, 4));
+        drop(taken);
+        assert_eq!(most(ONE).len(), 30);
+    }
+
+    #[test]
+    fn who_waited_in_vain_does_not_wait_again_soon() {
+        let limits = Limits::new(10, 1, 1);
+        let now = Instant::now();
+        assert!(!limits.is_hopeless(ONE, now));
+        limits.note_in_vain(ONE, now);
+        assert!(limits.is_hopeless(ONE, now) && !limits.is_hopeless(OTHER, now));
+        assert!(!limits.is_hopeless(ONE, now + HOPELESS));
+    }
+
+    #[test]
     fn who_is_one_too_many_shares_with_others_and_nobody_is_kept_for_ever() {
-        let limits = Limits::new(1, 1);
+        let limits = Limits::new(1, 1, 100);
         let now = Instant::now();
         for i in 0..ASKERS as u32 {
             assert!(limits.admit(Ipv4Addr::from(0x0a00_0000 + i), now));
@@ -147,8 +223,8 @@ mod tests {
         let beyond = |last| Ipv4Addr::new(192, 0, 2, last);
         assert!(limits.admit(beyond(1), now));
         assert!(!limits.admit(beyond(2), now));
-        assert!(limits.lock().len() <= ASKERS + 1);
+        assert!(limits.lock().by_ip.len() <= ASKERS + 1);
         assert!(limits.admit(beyond(3), now + Duration::from_secs(2)));
-        assert!(limits.lock().len() < 4);
+        assert!(limits.lock().by_ip.len() < 4);
     }
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use hickory_proto::rr::RecordType::A;
-use steppe_api::v1::QuestionResult;
+use steppe_api::v1::{QueryRequest, QuestionResult};
 
 use crate::{
     client::{ask, at, heard, question, told},
@@ -84,6 +84,10 @@ async fn so_many_of_one_wait_for_a_resolver_and_no_more() {
     assert_eq!(ask(&net, API, "web.", A), "NoError 247.0.0.1");
     assert!(start.elapsed() < Duration::from_secs(1));
     assert_eq!(control.count(QuestionResult::Limited).await, 1);
+    // Who asks on its behalf is told so.
+    let request = QueryRequest { ip: API.to_string(), name: "n5.example".into(), r#type: String::new() };
+    let told_people = control.client.query(request).await.unwrap().into_inner();
+    assert_eq!((told_people.result(), &*told_people.rcode), (QuestionResult::Limited, "SERVFAIL"));
     // Another still may, until there are too many in all.
     let others: Vec<_> = (0..2).map(|i| send(WORKER, &format!("m{i}.example."))).collect();
     assert_eq!(ask(&net, WORKER, "m5.example.", A), "ServFail");

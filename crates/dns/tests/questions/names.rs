@@ -1,5 +1,7 @@
 //! Names in force.
 
+use std::time::{Duration, Instant};
+
 use hickory_proto::rr::RecordType::{A, AAAA, PTR, SRV};
 use rustix::process::Signal;
 use steppe_api::v1::QuestionResult;
@@ -105,4 +107,19 @@ async fn whoever_is_new_is_answered_when_control_has_told_of_it() {
     assert_eq!(control.upsert(&[asker(WORKER, "", &[("web", "247.0.0.1")])]).await, []);
     assert_eq!(told(&heard(&socket, &message)), "NoError 247.0.0.1");
     assert_eq!(told(&tcp.receive().unwrap()), "NoError 247.0.0.1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_stays_unknown_is_waited_for_once() {
+    let (net, dir) = (Namespace::new(), tempfile::tempdir().unwrap());
+    let dns = Dns::start(&net, &dir, &[]);
+    dns.control().await.snapshot(&[asker(API, "", &[("web", "247.0.0.1")])]).await;
+    dns.until_logged("listening");
+    assert_eq!(ask(&net, STRANGER, "web.", A), "NXDomain");
+    let start = Instant::now();
+    for i in 0..10 {
+        assert_eq!(ask(&net, STRANGER, &format!("n{i}.steppe.internal."), A), "NXDomain");
+    }
+    // Each would wait a second.
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
 }
