@@ -279,7 +279,7 @@ fn outcome_of(why: &Why) -> Outcome {
     match why {
         Why::Service(_) => Outcome::Service,
         Why::Member(_) => Outcome::Member,
-        Why::Zone | Why::NoRecord | Why::NoName | Why::NoAsker => Outcome::NoName,
+        Why::Everybodys | Why::NoRecord | Why::NoName | Why::NoAsker => Outcome::NoName,
     }
 }
 

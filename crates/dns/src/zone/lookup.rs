@@ -26,6 +26,8 @@ pub(super) const ROOT: &[u8] = b"\0";
 /// The zone's own server. It lies where no name of one label is taken, as in CoreDNS's `cluster.local`.
 pub(super) const SERVER: &[u8] = b"\x02ns\x03dns";
 const ABOVE_SERVER: &[u8] = b"\x03dns";
+/// Programs that don't look into /etc/hosts ask for it, and a resolver knows it (RFC 6761 §6.3).
+const LOCALHOST: &[u8] = b"\x09localhost";
 
 /// What does not change while dns runs.
 #[derive(Debug, Clone)]
@@ -54,8 +56,8 @@ pub(crate) enum Why {
     Service(DnsName),
     /// A member of this user's network, the asker's.
     Member(UserName),
-    /// The zone itself, or its server.
-    Zone,
+    /// The zone itself, its server, or `localhost`.
+    Everybodys,
     /// The name exists, and has no record of that type.
     NoRecord,
     /// There is no such name for this asker.
@@ -69,7 +71,7 @@ impl fmt::Display for Why {
         match self {
             Self::Service(name) => write!(f, "`{name}` is a service that it may reach"),
             Self::Member(user) => write!(f, "it goes by that name on the network of `{user}`"),
-            Self::Zone => f.write_str("it is the zone's own"),
+            Self::Everybodys => f.write_str("it is the same for whoever asks"),
             Self::NoRecord => f.write_str("the name exists, and has no record of that type"),
             Self::NoName => {
                 f.write_str("it may reach no service of that name, and nobody on its network goes by it")
@@ -135,7 +137,8 @@ pub(super) struct Lookup<'a> {
 /// What stands behind a name.
 pub(super) enum Found<'a> {
     Apex,
-    Server,
+    /// An address that is the same for whoever asks, in the zone that its last bytes name.
+    Everybodys(Ipv4Addr, usize),
     Service(&'a AskedName, Place),
     /// `_NAME._tcp`: where a service is dialled.
     Ports(&'a AskedName, Protocol, Place),
@@ -176,6 +179,9 @@ impl<'a> Lookup<'a> {
         }
         // Longer ones may be real: `api.dev` is, whatever somebody's service is called.
         let before = name.before(ROOT).filter(|before| labels(before).count() == 1)?;
+        if before == LOCALHOST {
+            return Some(Found::Everybodys(Ipv4Addr::LOCALHOST, ROOT.len()));
+        }
         // What a resolver behind us asks of a top-level domain to walk and check the tree.
         let is_of_the_tree = matches!(self.request.kind, types::NS | types::SOA | types::DS | types::DNSKEY);
         match self.named(before, place(ROOT, false)) {
@@ -198,7 +204,7 @@ impl<'a> Lookup<'a> {
         }
         let zone = if place.services_only { CONSUL } else { place.zone }.len();
         if place.zone == ZONE && before == SERVER {
-            return Found::Server;
+            return Found::Everybodys(self.rules.address, zone);
         }
         let is_above = members.is_some()
             || self.view.is_some_and(|view| view.is_above(before))
@@ -260,7 +266,7 @@ impl Found<'_> {
                 user.map_or(Why::NoAsker, |user| Why::Member(user.clone()))
             }
             Self::Pointer(_, why) => why.clone(),
-            Self::Apex | Self::Server => Why::Zone,
+            Self::Apex | Self::Everybodys(..) => Why::Everybodys,
             Self::Empty(_) => Why::NoRecord,
             Self::Nothing(_) => Why::NoName,
         }

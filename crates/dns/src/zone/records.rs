@@ -35,18 +35,18 @@ impl Lookup<'_> {
             }
             Found::Apex if kind == types::SOA => {
                 self.write_soa(&mut records, Section::Answer, name);
-                Why::Zone
+                Why::Everybodys
             }
             Found::Apex if kind == types::NS => {
                 records
                     .record(Section::Answer, at_name, types::NS, TTL, |data| push_server(data, Some(name)));
-                Why::Zone
+                Why::Everybodys
             }
-            Found::Server if kind == types::A => {
+            Found::Everybodys(address, _) if kind == types::A => {
                 records.record(Section::Answer, at_name, types::A, TTL, |data| {
-                    data.extend_from_slice(&self.rules.address.octets());
+                    data.extend_from_slice(&address.octets());
                 });
-                Why::Zone
+                Why::Everybodys
             }
             Found::Service(service, _) if kind == types::A => {
                 records.record(Section::Answer, at_name, types::A, TTL, |data| {
@@ -85,7 +85,8 @@ impl Lookup<'_> {
                     }
                     Found::Service(_, place) | Found::Ports(_, _, place) => place.zone.len(),
                     Found::Members(_) if self.request.name.before(ZONE).is_none() => ROOT.len(),
-                    Found::Members(_) | Found::Server | Found::Apex => ZONE.len(),
+                    Found::Members(_) | Found::Apex => ZONE.len(),
+                    Found::Everybodys(_, zone) => zone,
                     // An address's zone is its own.
                     _ => name,
                 };

@@ -133,9 +133,11 @@ fn names_lead_to_services_and_members() {
         ("web.steppe.internal", "ANY", "NoError | web.steppe.internal. 5 IN HINFO RFC8482  | |"),
         ("ns.dns.steppe.internal", "A", "NoError | ns.dns.steppe.internal. 5 IN A 169.254.77.53 | |"),
         ("steppe.internal", "NS", "NoError | steppe.internal. 5 IN NS ns.dns.steppe.internal. | |"),
+        ("LocalHost", "A", "NoError | LocalHost. 5 IN A 127.0.0.1 | |"),
     ] {
         assert_eq!(told(&zone, API, name, kind), expected, "{name} {kind}");
     }
+    assert_eq!(told(&zone, STRANGER, "localhost", "A"), told(&zone, API, "localhost", "A"));
 }
 
 #[test]
@@ -176,6 +178,7 @@ fn what_exists_without_such_a_record_is_told_apart_from_what_does_not() {
         ("worker", "MX", empty(ROOT_SOA)),
         ("web.service.consul", "AAAA", empty(CONSUL_SOA)),
         ("service.consul", "A", empty(CONSUL_SOA)),
+        ("localhost", "AAAA", empty(ROOT_SOA)),
         ("steppe.internal", "A", empty(SOA)),
         // There are names below.
         ("x.steppe.internal", "A", empty(SOA)),
