@@ -1,14 +1,14 @@
 //! A resolver of the test's own.
 
 use std::{
-    io::{ErrorKind, Read as _, Write as _},
+    io::{self, ErrorKind, Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use hickory_proto::{
@@ -16,7 +16,7 @@ use hickory_proto::{
     rr::{RData, Record, rdata},
 };
 
-use crate::net::Namespace;
+use crate::net::{DEADLINE, Namespace};
 
 /// A question that a resolver was asked.
 #[derive(Debug, Clone)]
@@ -43,7 +43,7 @@ impl Upstream {
         answer: impl Fn(&Asked, &dyn Fn(&Message)) + Send + Sync + 'static,
     ) -> Self {
         let (udp, tcp) =
-            net.run(|| (UdpSocket::bind((ip, 53)).unwrap(), TcpListener::bind((ip, 53)).unwrap()));
+            net.run(|| (bound(|| UdpSocket::bind((ip, 53))), bound(|| TcpListener::bind((ip, 53)))));
         // So that it is looked whether to stop.
         udp.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
         let asked = Arc::new(Mutex::new(Vec::new()));
@@ -78,6 +78,20 @@ impl Upstream {
     /// The names that it was asked for, in order.
     pub(crate) fn names(&self) -> Vec<String> {
         self.asked().iter().map(|asked| asked.message.queries[0].name().to_string()).collect()
+    }
+}
+
+/// A socket, once the address is free: one that was there before us lives on in a process that another test has just forked, until
+/// that executes its program.
+fn bound<T>(bind: impl Fn() -> io::Result<T>) -> T {
+    let start = Instant::now();
+    loop {
+        match bind() {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && start.elapsed() < DEADLINE => {
+                thread::yield_now();
+            }
+            bound => return bound.unwrap(),
+        }
     }
 }
 
