@@ -97,7 +97,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     tokio::select! {
         ended = grpc => ended.context("the gRPC server broke"),
         ended = questions => ended.map_err(Into::into),
-        () = resolvers(&config, &desk.forwarder.upstreams) => unreachable!("they are watched for ever"),
+        () = resolvers(&config, &desk.forwarder) => unreachable!("they are watched for ever"),
     }
 }
 
@@ -119,11 +119,11 @@ fn desk(config: &Config) -> Desk {
     Desk::new(rules, limits, forwarder)
 }
 
-async fn resolvers(config: &Config, upstreams: &Upstreams) {
+async fn resolvers(config: &Config, forwarder: &Forwarder) {
     if config.upstream.is_empty() {
-        return watch_resolv_conf(&config.resolv_conf, upstreams).await;
+        return watch_resolv_conf(&config.resolv_conf, forwarder).await;
     }
-    if upstreams.replace(&config.upstream) {
+    if forwarder.replace_upstreams(&config.upstream) {
         warn!("--upstream names dns itself, which would ask itself: left out");
     }
     std::future::pending().await

@@ -80,6 +80,11 @@ impl Cache {
         Some(slot.answer.clone())
     }
 
+    /// Forgets everything.
+    pub(crate) fn clear(&self) {
+        *self.lock() = Kept::default();
+    }
+
     /// Keeps an answer, if it may be kept.
     pub(crate) fn insert(&self, key: Key, answer: Arc<Answer>, now: Instant) {
         if self.entries == 0 || !answer.lives_at(now) || answer.size() > LARGEST {

@@ -10,6 +10,7 @@ pub(crate) use upstreams::{Upstream, Upstreams};
 
 use std::{
     collections::HashMap,
+    net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
@@ -52,6 +53,17 @@ impl Forwarder {
         Self { upstreams, cache, open: Arc::default(), tasks: TaskTracker::new(), runtime }
     }
 
+    /// Asks these from now on; what others have said is forgotten. Says whether we are among them, who are left out.
+    pub(crate) fn replace_upstreams(&self, addresses: &[SocketAddr]) -> bool {
+        let former = self.upstreams.list();
+        let has_us = self.upstreams.replace(addresses);
+        let address = |upstream: &Arc<Upstream>| upstream.address;
+        if former.iter().map(address).ne(self.upstreams.list().iter().map(address)) {
+            self.cache.clear();
+        }
+        has_us
+    }
+
     /// Asks, and tells `told`, from whatever thread that is. Somebody who asks what is being asked waits for that: so a question
     /// that comes back to us, however far round, goes no further. How many may wait is the caller's to bound.
     pub(crate) fn ask(&self, request: &Request, told: Told) {
@@ -65,8 +77,11 @@ impl Forwarder {
         let question = Request { asked: request.name, ..request.clone() };
         let (upstreams, cache, open) = (self.upstreams.clone(), self.cache.clone(), self.open.clone());
         self.spawn(async move {
+            let asked = upstreams.list();
             let answer = race::race(&upstreams, &question).await.map(Arc::new);
-            if let Some(answer) = &answer {
+            // Those who said it may have been replaced meanwhile, by this thread.
+            let still_asked = Arc::ptr_eq(&asked, &upstreams.list());
+            if let Some(answer) = answer.as_ref().filter(|_| still_asked) {
                 cache.insert(key.clone(), answer.clone(), Instant::now());
             }
             let waiting = lock(&open).0.remove(&key);

@@ -12,7 +12,7 @@ use rustix::net::{AddressFamily, SocketType, netdevice::name_to_index, socket};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
 
-use super::Upstreams;
+use super::Forwarder;
 
 /// How often it is looked whether the file is another one. That costs a microsecond; events on a file that is replaced through
 /// a link, on a mount of a container, would have to be watched in several places.
@@ -28,7 +28,7 @@ const LINKS: usize = 40;
 type Version = (u64, u64, i64, i64, u64);
 
 /// Reads the file, and again whenever it has changed. A file that can't be read leaves things as they are.
-pub(crate) async fn watch_resolv_conf(path: &Path, upstreams: &Upstreams) {
+pub(crate) async fn watch_resolv_conf(path: &Path, forwarder: &Forwarder) {
     let mut ticks = interval(LOOK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut seen, mut complaint) = (None, String::new());
@@ -40,9 +40,9 @@ pub(crate) async fn watch_resolv_conf(path: &Path, upstreams: &Upstreams) {
                 seen = Some(version);
                 complaint.clear();
                 let (addresses, odd) = nameservers(&text);
-                let has_us = upstreams.replace(&addresses);
+                let has_us = forwarder.replace_upstreams(&addresses);
                 let told: Vec<_> =
-                    upstreams.list().iter().map(|upstream| upstream.address.to_string()).collect();
+                    forwarder.upstreams.list().iter().map(|upstream| upstream.address.to_string()).collect();
                 info!(file = %path.display(), upstreams = told.join(" "), "the host's resolvers");
                 for odd in odd {
                     warn!(file = %path.display(), nameserver = odd, "not a resolver that can be asked: an IP address is expected, with a link of this host where it needs one");
