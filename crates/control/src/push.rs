@@ -7,7 +7,7 @@
 //! * a client of the proxy is removed at once: its right is gone, and its connections shall be cut;
 //! * what the netfilter-agent had in force already when it connected is never held back;
 //! * dns is told of a workload's names when the netfilter-agent has decided on what they stand on (see [`names`]), and at
-//!   once of those that are gone;
+//!   once of those that are gone, or were somebody else's;
 //! * while the kernel has taken over (see [`takeover`]) nothing leads to the proxy, and no rule waits for it.
 
 mod agent_state;
@@ -24,7 +24,7 @@ use std::{
     time::Instant,
 };
 
-use agent_state::AgentState;
+use agent_state::{AgentState, Leave};
 use hold::Holds;
 use names::Names;
 use steppe_api::v1;
@@ -136,6 +136,9 @@ impl Push {
             for resource in &inventory {
                 self.adopt(resource);
             }
+            // It may let somebody in whose address dns has as another's.
+            let names: Vec<_> = self.names.all().cloned().collect();
+            self.dns.iter_mut().for_each(|dns| dns.look_again(names.iter().cloned()));
         }
         self.state_mut(agent).connected(inventory, now);
     }
@@ -213,13 +216,14 @@ impl Push {
             AgentName::Proxy => {
                 // What drains takes nothing new; its successor will.
                 let is_draining = self.proxy.is_draining();
-                let may_send =
-                    |planned: &Planned| !is_draining || !matches!(*planned.resource, Resource::Listener(_));
+                let leave = |planned: &Planned| {
+                    Leave::when(!is_draining || !matches!(*planned.resource, Resource::Listener(_)))
+                };
                 let led_to_by = &self.led_to_by;
                 let may_remove = |id: &ResourceId, resource: Option<&Resource>| {
                     matches!(resource, Some(Resource::Client(_))) || !led_to_by.contains_key(id)
                 };
-                let mut requests = self.proxy.outgoing(now, may_send, may_remove);
+                let mut requests = self.proxy.outgoing(now, leave, may_remove);
                 self.proxy.take_dropped();
                 if self.netfilter.is_up() && self.is_taken_over() {
                     requests.extend(self.proxy.relieve(now));
@@ -235,11 +239,12 @@ impl Push {
                     self.netfilter.look_again(self.dependents.values().cloned());
                 }
                 let (proxy, holds) = (&self.proxy, &self.holds);
-                let may_send = |planned: &Planned| {
-                    !holds.holds(&planned.resource)
-                        && (planned.requires.is_empty() || way.is_open(|| takeover::is_led(proxy, planned)))
+                let leave = |planned: &Planned| {
+                    let is_led =
+                        || planned.requires.is_empty() || way.is_open(|| takeover::is_led(proxy, planned));
+                    Leave::when(!holds.holds(&planned.resource) && is_led())
                 };
-                let requests = self.netfilter.outgoing(now, may_send, |_, _| true);
+                let requests = self.netfilter.outgoing(now, leave, |_, _| true);
                 for request in &requests {
                     if let Some(v1::sync_request::Message::Upsert(resource)) = &request.message {
                         let id = ResourceId::new(&resource.id);
@@ -253,8 +258,7 @@ impl Push {
                 let overdue = self.names.review(now);
                 self.dns.iter_mut().for_each(|dns| dns.look_again(overdue.iter().cloned()));
                 let (names, netfilter, dns) = (&self.names, &self.netfilter, &mut self.dns[place(agent)]);
-                let mut requests =
-                    dns.outgoing(now, |planned| names.may_send(planned, netfilter), |_, _| true);
+                let mut requests = dns.outgoing(now, |planned| names.leave(planned, netfilter), |_, _| true);
                 dns.take_dropped();
                 // Nothing leads to it that could be led elsewhere: who asks it asks the other, or again.
                 requests.extend(dns.relieve(now));

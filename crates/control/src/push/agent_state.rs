@@ -49,6 +49,23 @@ pub enum Settled {
     Rejected(ResourceId),
 }
 
+/// Whether what is desired may be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Leave {
+    /// Yes.
+    Send,
+    /// Not yet: what is in force under its id stays meanwhile.
+    Wait,
+    /// Not yet, and what is in force under its id is another's, and goes.
+    WaitWithout,
+}
+
+impl Leave {
+    pub(super) fn when(may_send: bool) -> Self {
+        if may_send { Self::Send } else { Self::Wait }
+    }
+}
+
 /// What we believe the agent has under an id.
 #[derive(Debug)]
 struct Held {
@@ -281,7 +298,7 @@ impl AgentState {
     pub(super) fn outgoing(
         &mut self,
         now: Instant,
-        may_send: impl Fn(&Planned) -> bool,
+        leave: impl Fn(&Planned) -> Leave,
         may_remove: impl Fn(&ResourceId, Option<&Resource>) -> bool,
     ) -> Vec<v1::SyncRequest> {
         if !self.is_up() {
@@ -289,13 +306,13 @@ impl AgentState {
         }
         let mut requests = Vec::new();
         if self.snapshot_end.is_none() {
-            self.snapshot(now, &may_send, &may_remove, &mut requests);
+            self.snapshot(now, &leave, &may_remove, &mut requests);
         }
         while self.unsettled.len() < IN_FLIGHT
             && let Some(id) = self.due.pop_front()
         {
             self.is_due.remove(&id);
-            if let Some(message) = self.step(&id, &may_send, &may_remove) {
+            if let Some(message) = self.step(&id, &leave, &may_remove) {
                 requests.push(self.request(message, Some(id), now));
             }
         }
@@ -306,27 +323,30 @@ impl AgentState {
     fn step(
         &mut self,
         id: &ResourceId,
-        may_send: impl Fn(&Planned) -> bool,
+        leave: impl Fn(&Planned) -> Leave,
         may_remove: impl Fn(&ResourceId, Option<&Resource>) -> bool,
     ) -> Option<Message> {
-        match (self.desired.get(id), self.held.get(id)) {
+        let goes = match (self.desired.get(id), self.held.get(id)) {
             (Some(planned), Some(held))
                 if planned.resource == held.resource && !held.is_removal && !held.is_retry =>
             {
-                None
+                false
             }
-            (Some(planned), _) if may_send(planned) => {
-                let resource = planned.resource.clone();
-                Some(self.upsert(id, resource))
-            }
-            (None, Some(held))
-                if (!held.is_removal || held.is_retry) && may_remove(id, Some(&held.resource)) =>
-            {
-                self.removal(id, self.sent + 1);
-                Some(Message::Remove(id.to_string()))
-            }
-            (Some(_), _) | (None, _) => None,
-        }
+            (Some(planned), held) => match leave(planned) {
+                Leave::Send => {
+                    let resource = planned.resource.clone();
+                    return Some(self.upsert(id, resource));
+                }
+                Leave::Wait => false,
+                Leave::WaitWithout => held.is_some_and(|held| !held.is_removal),
+            },
+            (None, Some(held)) => (!held.is_removal || held.is_retry) && may_remove(id, Some(&held.resource)),
+            (None, None) => false,
+        };
+        goes.then(|| {
+            self.removal(id, self.sent + 1);
+            Message::Remove(id.to_string())
+        })
     }
 
     fn removal(&mut self, id: &ResourceId, version: u64) {

@@ -1,5 +1,6 @@
 //! What dns is told waits for the rules that it stands on: a name whose service can't be dialled yet would be a broken promise.
-//! An asker's workload is waited for as long as it takes, for its questions are dropped until then. Its grants and virtual
+//! An asker's workload is waited for as long as it takes, for its questions are dropped until then; so that it is never told what is
+//! another's, who had the address before is forgotten meanwhile. Its grants and virtual
 //! IPs are not: one that can't be had must not cost the workload all its other names.
 
 use std::{
@@ -9,7 +10,10 @@ use std::{
 
 use steppe_model::{Resource, ResourceId};
 
-use super::{agent_state::AgentState, hold::LONGEST};
+use super::{
+    agent_state::{AgentState, Leave},
+    hold::LONGEST,
+};
 use crate::{multimap::MultiMap, plan::Planned};
 
 /// Askers and members, and what they wait for.
@@ -71,16 +75,23 @@ impl Names {
         over
     }
 
-    /// Whether dns may be told of something as far as the netfilter-agent is concerned.
-    pub(super) fn may_send(&self, planned: &Planned, netfilter: &AgentState) -> bool {
-        let mut unsettled =
-            planned.requires.iter().filter(|required| !netfilter.is_settled(required)).peekable();
-        if unsettled.peek().is_none() {
-            return true;
-        }
+    /// All of them, some several times.
+    pub(super) fn all(&self) -> impl Iterator<Item = &ResourceId> {
+        self.dependents.values()
+    }
+
+    /// Whether dns may be told of something as far as the netfilter-agent is concerned. Until that has the workload, what dns has by
+    /// its address is of who had it before; while it is away nobody new can ask.
+    pub(super) fn leave(&self, planned: &Planned, netfilter: &AgentState) -> Leave {
         let is_workload = |id: &ResourceId| {
             netfilter.desired(id).is_none_or(|planned| matches!(*planned.resource, Resource::Workload(_)))
         };
-        self.overdue.contains(&planned.resource.id()) && !unsettled.any(is_workload)
+        let mut unsettled =
+            planned.requires.iter().filter(|required| !netfilter.is_settled(required)).peekable();
+        let is_complete = unsettled.peek().is_none();
+        if unsettled.any(is_workload) {
+            return if netfilter.is_up() { Leave::WaitWithout } else { Leave::Wait };
+        }
+        Leave::when(is_complete || self.overdue.contains(&planned.resource.id()))
     }
 }

@@ -5,34 +5,39 @@ use std::time::Instant;
 use steppe_api::v1::{self, sync_request::Message};
 use steppe_model::{Resource, ResourceId};
 
-use super::AgentState;
+use super::{AgentState, Leave};
 use crate::plan::Planned;
 
 impl AgentState {
-    /// Everything that is desired and may be sent. What is in force and must stay for now, because what shall take its place
+    /// Everything that is desired and may be sent. What is in force and stays for now, because what shall take its place
     /// may not be sent yet or because something leads to it, is named as it is.
     pub(super) fn snapshot(
         &mut self,
         now: Instant,
-        may_send: impl Fn(&Planned) -> bool,
+        leave: impl Fn(&Planned) -> Leave,
         may_remove: impl Fn(&ResourceId, Option<&Resource>) -> bool,
         requests: &mut Vec<v1::SyncRequest>,
     ) {
         let begin = Message::SnapshotBegin(v1::SnapshotBegin { epoch: std::process::id().into() });
         requests.push(self.request(begin, None, now));
-        let mut named = Vec::new();
-        let mut later = Vec::new();
+        let (mut named, mut later, mut gone) = (Vec::new(), Vec::new(), Vec::new());
         for (id, planned) in &self.desired {
-            match self.held.get(id) {
-                Some(held) if held.resource != planned.resource && !may_send(planned) => {
-                    named.push(held.resource.clone());
-                    later.push(id.clone());
-                }
-                None if !may_send(planned) => later.push(id.clone()),
-                Some(_) | None => named.push(planned.resource.clone()),
+            let held = self.held.get(id);
+            if held.is_some_and(|held| held.resource == planned.resource) {
+                named.push(planned.resource.clone());
+                continue;
             }
+            match (leave(planned), held) {
+                (Leave::Send, _) => {
+                    named.push(planned.resource.clone());
+                    continue;
+                }
+                (Leave::Wait, Some(held)) => named.push(held.resource.clone()),
+                (Leave::WaitWithout, Some(_)) => gone.push(id.clone()),
+                (Leave::Wait | Leave::WaitWithout, None) => {}
+            }
+            later.push(id.clone());
         }
-        let mut gone = Vec::new();
         for (id, held) in self.held.iter().filter(|(id, _)| !self.desired.contains_key(*id)) {
             if may_remove(id, Some(&held.resource)) {
                 gone.push(id.clone());

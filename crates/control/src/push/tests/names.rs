@@ -82,3 +82,69 @@ fn one_that_is_about_to_stop_is_relieved() {
     bench.settle_one(Dns);
     assert!(bench.dns.relieved);
 }
+
+/// Another container, with the address that one had before it.
+fn successor() -> Resource {
+    let Resource::Workload(before) = workload() else { unreachable!() };
+    Resource::Workload(steppe_model::Workload {
+        id: WorkloadId::new("v"),
+        port_ifindex: 8,
+        name: "v".into(),
+        ..before
+    })
+}
+
+/// What it is called, and what it stands on.
+fn succeeding() -> (Resource, Vec<ResourceId>) {
+    let (Resource::Asker(asker), _) = asker(&[]) else { unreachable!() };
+    (Resource::Asker(steppe_model::Asker { workload: "v".into(), ..asker }), vec![successor().id()])
+}
+
+#[test]
+fn who_comes_to_an_address_never_has_the_names_of_who_was_there() {
+    let mut bench = with_asker();
+    bench.settle();
+    assert_eq!(bench.dns.in_force.len(), 1);
+    // Both in one breath.
+    bench.push.desire(NetfilterAgent, workload().id(), None);
+    bench.desire(successor(), vec![]);
+    let (asker, requires) = succeeding();
+    bench.desire(asker.clone(), requires);
+    bench.settle_one(Dns);
+    assert!(bench.dns.in_force.is_empty());
+    bench.settle();
+    assert_eq!(bench.dns.in_force.values().collect::<Vec<_>>(), [&asker]);
+}
+
+#[test]
+fn nor_when_control_was_away_meanwhile() {
+    let mut bench = with_asker();
+    bench.settle();
+    bench.restart_control();
+    bench.desire(successor(), vec![]);
+    let (asker, requires) = succeeding();
+    bench.desire(asker.clone(), requires);
+    bench.connect(Dns);
+    bench.connect(NetfilterAgent);
+    bench.settle_one(Dns);
+    assert!(bench.dns.in_force.is_empty());
+    bench.settle();
+    assert_eq!(bench.dns.in_force.values().collect::<Vec<_>>(), [&asker]);
+}
+
+#[test]
+fn who_can_not_be_let_in_yet_loses_what_its_address_had_when_it_can() {
+    let mut bench = with_asker();
+    bench.settle();
+    bench.cut_off(NetfilterAgent);
+    bench.push.desire(NetfilterAgent, workload().id(), None);
+    bench.desire(successor(), vec![]);
+    let (asker, requires) = succeeding();
+    bench.desire(asker, requires);
+    // Nobody new is heard while the netfilter-agent is away.
+    bench.settle_one(Dns);
+    assert_eq!(bench.dns.in_force.len(), 1);
+    bench.connect(NetfilterAgent);
+    bench.settle_one(Dns);
+    assert!(bench.dns.in_force.is_empty());
+}
