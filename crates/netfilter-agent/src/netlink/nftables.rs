@@ -94,6 +94,17 @@ pub(super) mod element {
     pub(crate) const GOTO: u32 = -4_i32 as u32;
 }
 
+/// `NFTA_LIMIT_*`.
+mod limit {
+    pub(super) const RATE: u16 = 1;
+    /// In seconds.
+    pub(super) const UNIT: u16 = 2;
+    pub(super) const BURST: u16 = 3;
+    pub(super) const FLAGS: u16 = 5;
+    /// `NFT_LIMIT_F_INV`, in `FLAGS`.
+    pub(super) const INVERTED: u32 = 1;
+}
+
 /// `NFTA_OBJ_*` and `NFTA_COUNTER_*`.
 pub(super) mod object {
     pub(crate) const TABLE: u16 = 1;
@@ -230,7 +241,7 @@ fn add_set(batch: &mut Messages, definition: &Set) {
         attrs.text(set::NAME, definition.text);
         let map = if definition.data.is_empty() { 0 } else { set::MAP };
         let more = match definition.kind {
-            Kind::Plain | Kind::Counting => 0,
+            Kind::Plain | Kind::Counting | Kind::Beyond(..) => 0,
             Kind::Ranges => set::INTERVAL,
             Kind::Forgetting(_) => set::WITH_TIMEOUT,
         };
@@ -249,11 +260,21 @@ fn add_set(batch: &mut Messages, definition: &Set) {
         if let Kind::Forgetting(after) = definition.kind {
             attrs.be64(set::TIMEOUT, after.as_secs() * 1_000);
         }
-        if definition.kind == Kind::Counting {
+        let mut each = |name, data: &dyn Fn(&mut Attrs<'_>)| {
             attrs.nest(set::EXPRESSION, |attrs| {
-                attrs.text(object::EXPRESSION_NAME, "counter");
-                attrs.nest(object::EXPRESSION_DATA, |_| ());
+                attrs.text(object::EXPRESSION_NAME, name);
+                attrs.nest(object::EXPRESSION_DATA, data);
             });
+        };
+        match definition.kind {
+            Kind::Counting => each("counter", &|_| ()),
+            Kind::Beyond(rate, burst) => each("limit", &|attrs| {
+                attrs.be64(limit::RATE, rate.into());
+                attrs.be64(limit::UNIT, 1);
+                attrs.be32(limit::BURST, burst);
+                attrs.be32(limit::FLAGS, limit::INVERTED);
+            }),
+            Kind::Plain | Kind::Ranges | Kind::Forgetting(_) => {}
         }
     });
 }

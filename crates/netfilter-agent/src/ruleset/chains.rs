@@ -354,8 +354,10 @@ fn bridge_hooks(addresses: Addresses) -> Vec<Chain> {
                     format!("ip daddr {services} goto {BOUND}"),
                     [ipv4_frame(), destination_in(addresses), end(Verdict::Goto(BOUND))].concat(),
                 ),
-                ask::what_comes_by_a_port(addresses),
-            ],
+            ]
+            .into_iter()
+            .chain(ask::what_comes_by_a_port(addresses))
+            .collect(),
         ),
         spoofing::forward(),
     ]

@@ -164,6 +164,8 @@ pub(crate) enum SetName {
     SpoofingDoor,
     /// That it refuses.
     SpoofingShut,
+    /// The workloads' ports, each with what dns is asked from there beyond measure.
+    Askers,
     /// As of `spoofing`.
     BridgeDnsDoor,
     /// As of `spoofing`.
@@ -206,7 +208,13 @@ pub(crate) enum Kind {
     Ranges,
     /// Each goes by itself after so long.
     Forgetting(Duration),
+    /// Each matches only the packets beyond so many a second, and beyond so many at once.
+    Beyond(u32, u32),
 }
+
+/// Packets in a second that a workload may send to dns, as many as it likes at once of them being at most what dns's socket
+/// has room for (`net.core.rmem_max` as it is set by default): so that no flood takes the room of the others' questions.
+const ASKED: Kind = Kind::Beyond(10_000, 512);
 
 /// How long a published port stays closed after its container is gone: others may dial it until they have heard of that.
 pub(crate) const CLOSED_FOR: Duration = Duration::from_secs(120);
@@ -217,7 +225,7 @@ const HOST_PORT: &[Key] = &[Key::Protocol, Key::Port];
 const ADDRESS: &[Key] = &[Key::Ipv4, Key::Port];
 
 /// All of them.
-pub(crate) static SETS: [Set; 41] = [
+pub(crate) static SETS: [Set; 42] = [
     // set workloads { type ifname . ipv4_addr; }
     set(SetName::Workloads, "workloads", Family::Inet, &[Key::IfName, Key::Ipv4], &[], Kind::Plain),
     // set grants { type ipv4_addr . ipv4_addr . inet_proto . inet_service; counter; }
@@ -310,6 +318,8 @@ pub(crate) static SETS: [Set; 41] = [
     bridge(SetName::SpoofingDoor, "spoofing_door", &[Key::LinkType], Kind::Plain),
     // set spoofing_shut { type iface_type; }
     bridge(SetName::SpoofingShut, "spoofing_shut", &[Key::LinkType], Kind::Plain),
+    // set askers { type ifname; limit rate over 10000/second burst 512 packets; }
+    bridge(SetName::Askers, "askers", &[Key::IfName], ASKED),
     // set dns_door { type iface_type; }
     bridge(SetName::BridgeDnsDoor, "dns_door", &[Key::LinkType], Kind::Plain),
     // set dns_shut { type iface_type; }
@@ -359,6 +369,7 @@ impl Set {
             Kind::Counting => "; counter".into(),
             Kind::Ranges => "; flags interval".into(),
             Kind::Forgetting(after) => format!("; timeout {}s", after.as_secs()),
+            Kind::Beyond(rate, burst) => format!("; limit rate over {rate}/second burst {burst} packets"),
         };
         format!("{kind} {} {{ type {}{data}{more}; }}", self.text, list(self.key))
     }

@@ -133,7 +133,7 @@ impl Found {
             SetName::LocalUids => self.doors.uid(&mut key)?,
             // These follow from the others.
             SetName::Siblings | SetName::Crossed | SetName::Subnets | SetName::Hardware => {}
-            SetName::Guarded | SetName::Members => {}
+            SetName::Guarded | SetName::Members | SetName::Askers => {}
             SetName::Exposed | SetName::Public | SetName::Tried => {}
             SetName::NetworksDoor
             | SetName::NetworksShut

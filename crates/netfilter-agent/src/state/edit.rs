@@ -206,8 +206,12 @@ pub(super) fn workload(bound: &Bound) -> Vec<Element> {
     let known = Element { comment: workload_comment(&bound.workload), ..element(SetName::Workloads, key) };
     let port = Value::EMPTY.interface(bound.port);
     let hardware = port.mac(bound.workload.mac);
-    let mut elements =
-        vec![known, element(SetName::Bindings, hardware.ip(ip)), element(SetName::Hardware, hardware)];
+    let mut elements = vec![
+        known,
+        element(SetName::Bindings, hardware.ip(ip)),
+        element(SetName::Hardware, hardware),
+        element(SetName::Askers, port),
+    ];
     if bound.workload.guarded {
         elements.push(element(SetName::Leaving, key));
     }

@@ -176,3 +176,45 @@ fn while_nobody_listens_a_question_is_not_refused() {
         asks(&stage.known.net, DEADLINE).unwrap();
     });
 }
+
+/// Packets at once, and in a second.
+const AT_ONCE: u64 = 512;
+const A_SECOND: u64 = 10_000;
+
+#[test]
+fn the_flood_of_one_leaves_room_for_the_others_questions() {
+    let stage = stage();
+    let other = stage.host.container(3);
+    let server = stage.host.net.run(|| UdpSocket::bind((DNS, 53)).unwrap());
+    server.set_read_timeout(Some(DEADLINE)).unwrap();
+    let from = |net: &Namespace| {
+        let socket = net.run(|| UdpSocket::bind(("0.0.0.0", 0)).unwrap());
+        net.run(|| socket.connect((DNS, 53))).unwrap();
+        socket
+    };
+    let (flood, asks) = (from(&stage.known.net), from(&other.net));
+    block_on(async {
+        let mut control = stage.control().await;
+        control.port_of(&other).await;
+        assert_eq!(control.upsert(vec![workload(&stage.host, &other)]).await, []);
+        // The first waits for the gateway's hardware address.
+        for socket in [&flood, &asks] {
+            socket.send(b"?").unwrap();
+            assert_eq!(receive(&server).unwrap().1.ip(), socket.local_addr().unwrap().ip());
+        }
+        // All that is sent has room.
+        rustix::net::sockopt::set_socket_recv_buffer_size_force(&server, 64 << 20).unwrap();
+        let began = Instant::now();
+        let (sent, mut heard) = (20_000, 0);
+        for _ in 0..sent {
+            flood.send(b"!").unwrap();
+        }
+        asks.send(b"?").unwrap();
+        while receive(&server).unwrap().0 == b'!' {
+            heard += 1;
+        }
+        let allowed = AT_ONCE + (began.elapsed().as_secs_f64() * A_SECOND as f64) as u64;
+        println!("{heard} of {sent} heard, {allowed} allowed");
+        assert!(heard <= allowed, "{heard} of {sent}, {allowed} allowed");
+    });
+}
