@@ -72,7 +72,7 @@ pub(crate) struct Pending {
     transport: Transport,
     ip: Ipv4Addr,
     start: Instant,
-    _waiting: Waiting,
+    waiting: Waiting,
 }
 
 /// How a question was looked up.
@@ -163,7 +163,7 @@ impl Desk {
             Looked::Forward => Step::Forward,
         };
         match self.limits.wait(ip, start) {
-            Some(waiting) => step(Pending { request, transport, ip, start, _waiting: waiting }),
+            Some(waiting) => step(Pending { request, transport, ip, start, waiting }),
             None => {
                 // At once: the asker's next try, or next server, is better than its patience.
                 fail(&request, transport, buffer);
@@ -203,8 +203,13 @@ impl Desk {
         }
     }
 
-    /// Answers when control has told who asks, or after [`PATIENCE`] all the same. `told` gets the answer, from whatever thread.
-    pub(crate) fn await_asker(self: &Arc<Self>, pending: Pending, told: impl FnOnce(&[u8]) + Send + 'static) {
+    /// Answers when control has told who asks, or after [`PATIENCE`] all the same. `told` gets the answer, from whatever thread, and
+    /// the question's place, which is the asker's for as long as it keeps the answer.
+    pub(crate) fn await_asker(
+        self: &Arc<Self>,
+        pending: Pending,
+        told: impl FnOnce(&[u8], Waiting) + Send + 'static,
+    ) {
         let desk = self.clone();
         self.forwarder.spawn(async move {
             let mut changes = desk.askers.subscribe();
@@ -224,21 +229,25 @@ impl Desk {
             match desk.look_up(*ip, request, *transport, &mut buffer, now) {
                 Looked::Ready(outcome, _) => {
                     desk.end(*ip, Some(request), outcome, &buffer, *start);
-                    told(&buffer);
+                    told(&buffer, pending.waiting);
                 }
                 Looked::Forward => desk.forward(pending, told),
             }
         });
     }
 
-    /// Passes a question on. `told` gets the answer, from whatever thread.
-    pub(crate) fn forward(self: &Arc<Self>, pending: Pending, told: impl FnOnce(&[u8]) + Send + 'static) {
+    /// Passes a question on. `told` as with [`Desk::await_asker`].
+    pub(crate) fn forward(
+        self: &Arc<Self>,
+        pending: Pending,
+        told: impl FnOnce(&[u8], Waiting) + Send + 'static,
+    ) {
         let desk = self.clone();
         let request = pending.request.clone();
         let told = Box::new(move |answer: Option<&Arc<Answer>>| {
             let mut buffer = Vec::with_capacity(512);
             desk.finish(&pending, answer.map(|answer| &**answer), &mut buffer);
-            told(&buffer);
+            told(&buffer, pending.waiting);
         });
         self.forwarder.ask(&request, told);
     }

@@ -21,7 +21,10 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-use crate::desk::{Desk, Step, Transport};
+use crate::{
+    desk::{Desk, Step, Transport},
+    limits::Waiting,
+};
 
 /// Connections at a time.
 const CONNECTIONS: usize = 512;
@@ -119,7 +122,7 @@ async fn converse(
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let (mut reader, mut writer) = stream.into_split();
-    let mut open = FuturesUnordered::new();
+    let mut open = Open::new();
     let mut buffer = Vec::new();
     let mut reading = true;
     'questions: while reading || !open.is_empty() {
@@ -131,8 +134,7 @@ async fn converse(
                 biased;
                 Some(answer) = open.next(), if !open.is_empty() => {
                     // What was not told the answer won't be.
-                    let answer: Result<Vec<u8>, oneshot::error::RecvError> = answer;
-                    if let Ok(answer) = answer {
+                    if let Ok((answer, _waiting)) = answer {
                         reply(&mut writer, &answer).await?;
                     }
                     if !reading && open.is_empty() {
@@ -164,13 +166,16 @@ async fn converse(
     writer.shutdown().await
 }
 
+/// Answers that come later, each with its place: an asker has as many as it may have, also if it does not read them.
+type Open = FuturesUnordered<oneshot::Receiver<(Vec<u8>, Waiting)>>;
+
 /// Takes an answer that comes later, and puts whom it is told to among those that are waited for.
-fn later(open: &mut FuturesUnordered<oneshot::Receiver<Vec<u8>>>) -> impl FnOnce(&[u8]) + Send + 'static {
+fn later(open: &mut Open) -> impl FnOnce(&[u8], Waiting) + Send + 'static {
     let (tell, told) = oneshot::channel();
     open.push(told);
-    move |answer| {
+    move |answer, waiting| {
         // The connection may be gone.
-        let _ = tell.send(answer.to_vec());
+        let _ = tell.send((answer.to_vec(), waiting));
     }
 }
 
@@ -198,4 +203,24 @@ async fn reply(writer: &mut OwnedWriteHalf, answer: &[u8]) -> io::Result<()> {
     framed.extend_from_slice(answer);
     // Who does not read does not keep us.
     timeout(IDLE, writer.write_all(&framed)).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::limits::Limits;
+
+    #[test]
+    fn an_answer_has_its_place_until_it_is_sent() {
+        let (ip, now) = (Ipv4Addr::new(10, 0, 0, 2), Instant::now());
+        let limits = Limits::new(10, 1, 10);
+        let mut open = Open::new();
+        let tell = later(&mut open);
+        tell(b"answer", limits.wait(ip, now).unwrap());
+        assert!(limits.wait(ip, now).is_none());
+        drop(open);
+        assert!(limits.wait(ip, now).is_some());
+    }
 }

@@ -20,7 +20,10 @@ use rustix::{
 use tokio::sync::oneshot;
 use tracing::{debug, warn};
 
-use crate::desk::{Desk, Step, Transport};
+use crate::{
+    desk::{Desk, Step, Transport},
+    limits::Waiting,
+};
 
 /// The longest question: one that is longer is cut, and then makes no sense.
 const LONGEST: usize = 4_096;
@@ -119,9 +122,9 @@ impl Server {
     }
 
     /// Sends an answer later.
-    fn sender(&self, to: SocketAddrV4) -> impl FnOnce(&[u8]) + Send + 'static {
+    fn sender(&self, to: SocketAddrV4) -> impl FnOnce(&[u8], Waiting) + Send + 'static {
         let socket = self.socket.clone();
-        move |answer| send(&socket, answer, to)
+        move |answer, _| send(&socket, answer, to)
     }
 
     /// Takes what is queued, up to so many, and says how many those were.
