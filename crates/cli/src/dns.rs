@@ -5,9 +5,7 @@ use std::{fmt::Write as _, time::Duration};
 use serde::Serialize;
 use steppe_api::v1::{QueryRequest, QueryResponse, QuestionResult};
 use steppe_explain::{AwayKind, Paint, Style, Suite, Unknown, asker, clean};
-
-/// What workloads' resolvers add to a name that they don't find.
-const SEARCH_DOMAIN: &str = "steppe.internal";
+use steppe_model::resolv_conf::ZONE;
 
 /// dns gives the host's resolvers 4 s.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -100,8 +98,8 @@ pub(crate) async fn query(suite: &Suite, workload: &str, name: &str, kind: &str)
 fn candidates(name: &str) -> Vec<String> {
     let mut names = vec![name.to_owned()];
     let bare = name.to_ascii_lowercase();
-    if bare.contains('.') && !bare.ends_with('.') && !bare.ends_with(&format!(".{SEARCH_DOMAIN}")) {
-        names.push(format!("{name}.{SEARCH_DOMAIN}"));
+    if bare.contains('.') && !bare.ends_with('.') && !bare.ends_with(&format!(".{ZONE}")) {
+        names.push(format!("{name}.{ZONE}"));
     }
     names
 }

@@ -351,14 +351,17 @@ impl Push {
         led_to
     }
 
-    /// What a rule of the netfilter-agent still waits for; empty when for nothing.
+    /// Whose resource something still waits for, and which: a rule for the proxy's, a name for the netfilter-agent's.
     #[must_use]
-    pub fn waits_for(&self, id: &ResourceId) -> Vec<&ResourceId> {
-        if self.way() == Way::Open {
-            return Vec::new();
-        }
-        let required = self.netfilter.desired(id).map_or(&[][..], |planned| planned.requires.as_slice());
-        required.iter().filter(|required| !self.proxy.is_in_force(required)).collect()
+    pub fn waits_for(&self, agent: AgentName, id: &ResourceId) -> Option<(AgentName, &ResourceId)> {
+        let other = match agent {
+            AgentName::Proxy => return None,
+            AgentName::NetfilterAgent if self.way() == Way::Open => return None,
+            AgentName::NetfilterAgent => AgentName::Proxy,
+            AgentName::Dns | AgentName::DnsA | AgentName::DnsB => AgentName::NetfilterAgent,
+        };
+        let mut required = self.state(agent).desired(id)?.requires.iter();
+        required.find(|required| !self.state(other).is_in_force(required)).map(|required| (other, required))
     }
 
     /// Resources that agents rejected, with the reason.

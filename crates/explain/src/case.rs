@@ -213,13 +213,14 @@ impl<'a> Case<'a> {
         self.listener()?.endpoints.iter().find(|endpoint| endpoint.address.as_ref() == Some(address))
     }
 
-    /// What an agent has rejected or not put in force yet of what this needs, in control's words.
+    /// What an agent has rejected or not put in force yet of what this needs, in control's words. `dns` stands for its pair as well.
     pub(crate) fn held_up(&self, agent: &str) -> Option<String> {
         let problems: Vec<String> = self
             .pair
             .resources
             .iter()
-            .filter(|resource| resource.agent == agent && !resource.in_force && !resource.problem.is_empty())
+            .filter(|resource| resource.agent.starts_with(agent))
+            .filter(|resource| !resource.in_force && !resource.problem.is_empty())
             .map(|resource| format!("{}: {}", resource.id, resource.problem))
             .collect();
         (!problems.is_empty()).then(|| problems.join("; "))

@@ -3,12 +3,9 @@
 use std::net::Ipv4Addr;
 
 use steppe_api::v1::ServiceKey;
-use steppe_model::DnsName;
+use steppe_model::{DnsName, resolv_conf::ZONE};
 
 use crate::{Facts, case::Case, judge, recover};
-
-/// The zone that all names are in.
-const ZONE: &str = "steppe.internal";
 
 /// What to ask dns so that it says what a program in the workload would be told: the workload's address, and the name. `None` where
 /// an address was asked about, or where nobody is known to ask for.

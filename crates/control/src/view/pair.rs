@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr, time::Instant};
 
 use steppe_api::v1;
 use steppe_model::{
-    Client, Grant, GrantSpec, ListenerKey, Protocol, ResourceId, ServiceKey, VirtualPort, parse_grant,
+    Asker, Client, Grant, GrantSpec, ListenerKey, Protocol, ResourceId, ServiceKey, VirtualPort, parse_grant,
 };
 
 use super::{
@@ -173,6 +173,11 @@ fn resources(
         ids.push((AgentName::Proxy, client.id()));
     }
     ids.push((AgentName::NetfilterAgent, ResourceId::new(&format!("{vip}:{port}"))));
+    let answering = AgentName::DNS.into_iter().filter(|agent| core.push.state(*agent).is_up());
+    for agent in answering {
+        let bound = attached.iter().filter(|attached| attached.port.is_ok());
+        ids.extend(bound.map(|attached| (agent, Asker::id_at(attached.attachment.ip))));
+    }
     ids.into_iter().map(|(agent, id)| resource(core, agent, id)).collect()
 }
 
@@ -183,8 +188,8 @@ fn resource(core: &Core, agent: AgentName, id: ResourceId) -> v1::ResourceStatus
         Condition::Sent => "sent, and not acknowledged yet".to_owned(),
         Condition::Rejected(reason) => format!("rejected: {reason}"),
         Condition::Waiting if !core.push.state(agent).is_desired(&id) => "not planned".to_owned(),
-        Condition::Waiting => match core.push.waits_for(&id).first() {
-            Some(required) => format!("waits for the proxy's {required}"),
+        Condition::Waiting => match core.push.waits_for(agent, &id) {
+            Some((other, required)) => format!("waits for the {}'s {required}", other.process().name()),
             None => "waits for the agent".to_owned(),
         },
     };

@@ -84,15 +84,14 @@ fn untold(case: &Case<'_>, name: &str, answer: &QueryResponse) -> Link {
         );
         return Link::watched(NAME, "control does not know dns", text, "upgrade steppe-control");
     }
-    let (text, fix) = match (&case.facts.control, case.held_up(AGENT)) {
-        (Err(away), _) => (said, away.fix()),
-        (Ok(_), Some(problem)) => {
-            (format!("{said}; {problem}"), "remove what the reason names; it is tried again every few seconds".to_owned())
-        }
-        (Ok(_), None) => (
-            said,
-            "ask again in a second; if it stays so, restart steppe-dns: control then sends it everything again".into(),
-        ),
+    let text = match case.held_up(AGENT) {
+        Some(problem) => format!("{said}; {problem}"),
+        None => said,
+    };
+    let fix = match &case.facts.control {
+        Err(away) => away.fix(),
+        Ok(_) => "ask again in a second; if it stays so, restart steppe-dns: control then sends it everything again"
+            .into(),
     };
     Link::broken(NAME, "dns does not know the name for it", text, fix)
 }

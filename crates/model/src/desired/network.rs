@@ -47,7 +47,13 @@ impl Asker {
     /// Its id: the address.
     #[must_use]
     pub fn id(&self) -> ResourceId {
-        ResourceId::new(&format!("asker {}", self.ip))
+        Self::id_at(self.ip)
+    }
+
+    /// The id of who asks from an address.
+    #[must_use]
+    pub fn id_at(ip: Ipv4Addr) -> ResourceId {
+        ResourceId::new(&format!("asker {ip}"))
     }
 }
 

@@ -100,7 +100,7 @@ fn new_services_do_not_wait_for_a_proxy_that_is_away() {
     bench.settle_one(NetfilterAgent);
     let [_, _, rule, grant] = service(1, 1).try_into().unwrap();
     assert!([rule, grant].iter().all(|(resource, _)| bench.netfilter.in_force.contains_key(&resource.id())));
-    assert!(bench.push.waits_for(&service(1, 1)[2].0.id()).is_empty());
+    assert_eq!(bench.push.waits_for(NetfilterAgent, &service(1, 1)[2].0.id()), None);
 }
 
 #[test]

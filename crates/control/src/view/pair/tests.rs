@@ -5,8 +5,8 @@ use steppe_model::Mac;
 use super::*;
 use crate::{
     observe::{Alloc, AllocNetwork, Attachment, Container, Health, Life, Observation, SourceName},
-    plan::{Allocator, Options, Planner, UserFrom},
-    push::Push,
+    plan::{Allocator, BridgePort, Options, Planner, PortChange, UserFrom},
+    push::{Push, session::LinkEvent},
     source_health::SourcesBoard,
 };
 
@@ -154,4 +154,33 @@ fn an_allocation_with_an_address_stands_for_its_containers() {
     let told = workload::info(&core, core.planner.workload("bbbb").unwrap().0, &[]);
     assert_eq!((told.job.as_str(), told.group.as_str(), told.task.as_str()), ("api", "g", "t"));
     assert!(told.problem.contains("allocation"), "{}", told.problem);
+}
+
+#[test]
+fn it_says_what_dns_waits_for() {
+    let now = Instant::now() + std::time::Duration::from_secs(60);
+    let mut core = core(vec![container(2, "aaaa1111", "api", &[("steppe.connect_to", "web:80")])]);
+    core.port_changed(PortChange::Listed(vec![BridgePort {
+        ifindex: 7,
+        name: "veth7".into(),
+        bridge: "docker0".into(),
+        mac: Mac([2, 0, 0, 0, 0, 2]),
+        ips: vec![[172, 17, 0, 2].into()],
+    }]));
+    core.observed(
+        Observation::Container(Container {
+            ports_known: 1,
+            ..container(2, "aaaa1111", "api", &[("steppe.connect_to", "web:80")])
+        }),
+        now,
+    );
+    let (sender, _receiver) = tokio::sync::mpsc::unbounded_channel();
+    core.link_changed(AgentName::DnsA, LinkEvent::Connected(Vec::new(), sender), now);
+    core.settle(now);
+    let request = v1::GetPairRequest { workload: "api".into(), service: "web:80".into() };
+    let pair = pair(&core, &request, now);
+    let told: Vec<_> = pair.resources.iter().filter(|resource| resource.agent.starts_with("dns")).collect();
+    let [asker] = told[..] else { panic!("{:?}", pair.resources) };
+    assert_eq!((&*asker.agent, &*asker.id, asker.in_force), ("dns-a", "asker 172.17.0.2", false));
+    assert_eq!(asker.problem, "waits for the netfilter-agent's aaaa1111@docker0:7");
 }

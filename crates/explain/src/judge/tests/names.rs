@@ -50,12 +50,14 @@ fn a_control_that_does_not_know_dns_breaks_nothing() {
 fn what_control_says_of_the_name_is_said() {
     let mut facts = told(Ok(unknown()));
     facts.control.as_mut().unwrap().pair.resources.push(ResourceStatus {
-        agent: "dns".into(),
+        agent: "dns-a".into(),
         id: "asker 172.26.64.9".into(),
         in_force: false,
-        problem: "rejected: too many names".into(),
+        problem: "waits for the netfilter-agent's 247.1.2.3".into(),
     });
-    expect(&facts, Verdict::Broken, "name", "dns does not know", "remove what the reason names");
+    expect(&facts, Verdict::Broken, "name", "dns does not know", "ask again in a second");
+    let text = judge(&facts).links[1].text.clone();
+    assert!(text.ends_with("asker 172.26.64.9: waits for the netfilter-agent's 247.1.2.3"), "{text}");
 }
 
 #[test]
