@@ -3,7 +3,7 @@
 //! Of a request only the question and EDNS are read, neither of which may hold a compression pointer, so that there is no loop to
 //! fall into; records of an answer that is passed on are stepped over, not understood. Our own reader rather than a library's message
 //! type: what is forwarded stays byte for byte what the resolver said, record types that nobody here knows included, and an answer
-//! from our own zone takes no allocation.
+//! from our own zone is written straight into the buffer that is sent.
 
 mod answer;
 mod name;
