@@ -48,10 +48,20 @@ pub(crate) fn sent(net: &Namespace, from: Ipv4Addr, message: &Message) -> UdpSoc
     socket
 }
 
+/// What came; a machine that is stopped for a moment interrupts who waits with a deadline (signal(7)).
+pub(crate) fn received(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match socket.recv(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            received => return received,
+        }
+    }
+}
+
 /// What came, checked.
 pub(crate) fn heard(socket: &UdpSocket, message: &Message) -> Message {
     let mut buffer = vec![0; 65_535];
-    let length = socket.recv(&mut buffer).expect("an answer");
+    let length = received(socket, &mut buffer).expect("an answer");
     let answer = Message::from_vec(&buffer[..length]).unwrap();
     check(message, &answer);
     answer
@@ -82,7 +92,7 @@ pub(crate) fn send_raw(net: &Namespace, from: Ipv4Addr, bytes: &[u8]) -> Option<
     socket.connect(at()).unwrap();
     socket.send(bytes).unwrap();
     let mut buffer = vec![0; 65_535];
-    socket.recv(&mut buffer).ok().map(|length| buffer[..length].to_vec())
+    received(&socket, &mut buffer).ok().map(|length| buffer[..length].to_vec())
 }
 
 /// A connection.

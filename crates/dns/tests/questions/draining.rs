@@ -15,7 +15,7 @@ use hickory_proto::rr::RecordType::A;
 use rustix::process::Signal;
 
 use crate::{
-    client::{Tcp, ask, at, heard, question, sent, told},
+    client::{Tcp, ask, at, heard, question, received, sent, told},
     control::{Control, asker},
     net::{API, Namespace, STRANGER, Stopping},
     process::Dns,
@@ -61,7 +61,7 @@ async fn two_are_replaced_in_turn_without_a_lost_question() {
             let mut buffer = [0; 512];
             for socket in &sockets {
                 for _ in 0..8 {
-                    let counter = if socket.recv(&mut buffer).is_ok() { &answered } else { &lost };
+                    let counter = if received(socket, &mut buffer).is_ok() { &answered } else { &lost };
                     counter.fetch_add(1, Ordering::Relaxed);
                 }
             }
