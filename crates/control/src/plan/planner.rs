@@ -139,8 +139,11 @@ impl Planner {
                 self.take_networks(changed);
             }
             Resource::Doors(doors) => self.set_doors(doors.clone(), false),
+            Resource::Workload(workload) => {
+                let touched = self.ports.keep(workload.port_ifindex, bind::container_of(&workload.id));
+                self.touch_ports(touched);
+            }
             Resource::Client(_)
-            | Resource::Workload(_)
             | Resource::Grant(_)
             | Resource::Takeover(_)
             | Resource::PublishedPort(_)
@@ -151,6 +154,7 @@ impl Planner {
 
     /// Gives up the kept choices that no service needs. Call it when everything has been listed and planned.
     pub fn release_unused(&mut self) {
+        self.ports.forget_kept();
         let services = &self.services;
         self.allocator.retain(
             |key| services.contains_key(key),

@@ -61,6 +61,8 @@ pub struct Ports {
     by_ifindex: HashMap<u32, Known>,
     by_mac: MultiMap<Mac, u32>,
     by_ip: MultiMap<Ipv4Addr, u32>,
+    /// Whose a port was in an earlier life of control, by its interface index: the beginning of the container's id.
+    kept: HashMap<u32, Arc<str>>,
 }
 
 /// The addresses that a change of ports concerns.
@@ -86,8 +88,14 @@ struct Known {
     since: u64,
     /// The number of the change that gave it the addresses it has.
     ips_since: u64,
-    /// The container that it was found to be of.
+    /// The container that it was found to be of, or the beginning of its id.
     owner: Option<Arc<str>>,
+}
+
+impl Known {
+    fn is_of(&self, container: &str) -> bool {
+        self.owner.as_ref().is_some_and(|owner| container.starts_with(&**owner))
+    }
 }
 
 impl Ports {
@@ -117,8 +125,26 @@ impl Ports {
         touched
     }
 
+    /// Takes note of whose a port was in an earlier life of control, by the beginning of the container's id, and tells which
+    /// addresses that concerns.
+    pub fn keep(&mut self, ifindex: u32, container: &str) -> Touched {
+        let mut touched = Touched::default();
+        if let Some(known) = self.by_ifindex.get_mut(&ifindex) {
+            known.owner = Some(container.into());
+            touched.note(&known.port);
+        }
+        self.kept.insert(ifindex, container.into());
+        touched
+    }
+
+    /// Every port of an earlier life of control is known by now, or gone.
+    pub fn forget_kept(&mut self) {
+        self.kept = HashMap::new();
+    }
+
     fn put(&mut self, port: BridgePort, touched: &mut Touched) {
-        let (mut since, mut ips_since, mut owner) = (self.changes, self.changes, None);
+        let (mut since, mut ips_since) = (self.changes, self.changes);
+        let mut owner = self.kept.get(&port.ifindex).cloned();
         if let Some(known) = self.by_ifindex.get(&port.ifindex) {
             if known.port == port {
                 return;
@@ -146,10 +172,11 @@ impl Ports {
         touched.note(&port);
     }
 
-    /// The port with this index, if it is still what the attachment was found behind.
+    /// The port with this index, if it is still what the container's attachment was found behind.
     #[must_use]
-    pub fn still(&self, ifindex: u32, attachment: &Attachment) -> Option<&BridgePort> {
-        let Known { port, .. } = self.by_ifindex.get(&ifindex)?;
+    pub fn still(&self, ifindex: u32, container: &str, attachment: &Attachment) -> Option<&BridgePort> {
+        let known = self.by_ifindex.get(&ifindex).filter(|known| known.is_of(container))?;
+        let port = &known.port;
         let is_same = match attachment.mac {
             Some(mac) => port.mac == mac,
             None => port.ips.contains(&attachment.ip),
@@ -179,11 +206,10 @@ impl Ports {
         let mut named = Vec::new();
         let mut nameless = Vec::new();
         for (ifindex, by_ip) in self.candidates(attachment) {
-            let Some(Known { port, since, ips_since, owner }) = self.by_ifindex.get(&ifindex) else {
-                continue;
-            };
+            let Some(known) = self.by_ifindex.get(&ifindex) else { continue };
+            let Known { port, since, ips_since, owner } = known;
             let since = if by_ip { ips_since } else { since };
-            if port.bridge != attachment.bridge || owner.as_ref().is_some_and(|owner| owner != container) {
+            if port.bridge != attachment.bridge || (owner.is_some() && !known.is_of(container)) {
                 continue;
             }
             if port.ips.contains(&attachment.ip) {
@@ -240,7 +266,7 @@ mod tests {
         ports.apply(PortChange::Gone(7));
         ports.apply(PortChange::Present(port(8, 2, &[ip])));
         assert_eq!(ports.find(&"c".into(), &attachment(2), 1), Err(NoPort::Unproven));
-        assert!(ports.still(7, &attachment(2)).is_none());
+        assert!(ports.still(7, "c", &attachment(2)).is_none());
     }
 
     #[test]
@@ -270,5 +296,27 @@ mod tests {
         ports.apply(PortChange::Present(port(7, 3, &[])));
         ports.apply(PortChange::Present(port(7, 2, &[attachment(2).ip])));
         assert_eq!(ports.find(&"c".into(), &attachment(2), 1), Err(NoPort::Unproven));
+    }
+
+    #[test]
+    fn a_port_that_was_one_containers_is_never_anothers_also_when_control_was_away() {
+        let ip = attachment(2).ip;
+        for is_listed_first in [true, false] {
+            let mut ports = Ports::default();
+            let list = |ports: &mut Ports| ports.apply(PortChange::Listed(vec![port(7, 2, &[ip])]));
+            if is_listed_first {
+                list(&mut ports);
+                assert_eq!(ports.find(&"imitated".into(), &attachment(2), 1).unwrap().ifindex, 7);
+            }
+            let touched = ports.keep(7, "owner");
+            assert_eq!(touched.ips.contains(&ip), is_listed_first);
+            if !is_listed_first {
+                list(&mut ports);
+            }
+            assert!(ports.still(7, "imitated", &attachment(2)).is_none());
+            ports.forget_kept();
+            assert_eq!(ports.find(&"imitated".into(), &attachment(2), 9), Err(NoPort::None));
+            assert_eq!(ports.find(&"owner".into(), &attachment(2), 9).unwrap().ifindex, 7);
+        }
     }
 }

@@ -85,7 +85,7 @@ impl Planner {
             }
             let kept = before.iter().find(|attached| attached.attachment == *attachment);
             let kept = kept.and_then(|attached| attached.port.as_ref().ok());
-            if let Some(port) = kept.and_then(|port| ports.still(port.ifindex, attachment)) {
+            if let Some(port) = kept.and_then(|port| ports.still(port.ifindex, &container.id, attachment)) {
                 return Ok(port.clone());
             }
             ports.find(&container.id, attachment, container.ports_known).cloned()
@@ -119,6 +119,11 @@ impl Planner {
 pub fn workload_id(container: &str, port: &BridgePort) -> WorkloadId {
     let short = container.get(..SHORT_ID).unwrap_or(container);
     WorkloadId::new(&format!("{short}@{}:{}", port.bridge, port.ifindex))
+}
+
+/// The beginning of the id of the container that a workload is.
+pub(super) fn container_of(id: &WorkloadId) -> &str {
+    id.as_str().split_once('@').map_or(id.as_str(), |(container, _)| container)
 }
 
 fn bind(workload: &Workload, attached: &Attached) -> Option<(ResourceId, Planned)> {

@@ -16,6 +16,7 @@ use crate::{
         allocs::as_container,
         locate::Local,
         names::NamesByAddress,
+        ports::Touched,
         workload::{alloc_of, registered_alloc},
     },
 };
@@ -63,10 +64,15 @@ impl Planner {
     /// Takes in what the netfilter-agent tells of bridge ports, and returns how many changes were taken in so far.
     pub fn observe_port(&mut self, change: PortChange) -> u64 {
         let touched = self.ports.apply(change);
+        self.touch_ports(touched);
+        self.ports.changes()
+    }
+
+    /// Those are looked at again that may be behind other ports than before.
+    pub(super) fn touch_ports(&mut self, touched: Touched) {
         let by_mac = touched.macs.into_iter().flat_map(|mac| self.index.of_mac(mac));
         let by_ip = touched.ips.into_iter().flat_map(|ip| self.index.of_ip(ip));
         self.dirty_workloads.extend(by_mac.chain(by_ip).cloned());
-        self.ports.changes()
     }
 
     fn learn(&mut self, container: Container) {

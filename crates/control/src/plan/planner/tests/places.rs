@@ -193,3 +193,44 @@ fn grants_of_one_workload_are_bounded() {
     assert_eq!(planner.wanted().count(), 256);
     assert_eq!(delta.ignored.len(), 1, "one warning, not one for each");
 }
+
+/// `container(2)` had the port before control was away; since then it has taken the address of `container(1)`, whose own port
+/// says nothing of addresses, as under gVisor.
+#[test]
+fn who_imitates_another_while_control_is_away_is_not_taken_for_it() {
+    let imitator = BridgePort { mac: port(1).mac, ips: port(1).ips, ..port(2) };
+    let genuine = BridgePort { ips: Vec::new(), ..port(1) };
+    let in_force = Resource::Workload(steppe_model::Workload {
+        id: workload_id(&id(2), &port(2)),
+        ip: [172, 17, 0, 2].into(),
+        mac: port(2).mac,
+        bridge: port(2).bridge,
+        port_ifindex: port(2).ifindex,
+        name: "c2".into(),
+        user: None,
+        guarded: true,
+    });
+    for is_kept_first in [true, false] {
+        let mut planner = planner();
+        let list = PortChange::Listed(vec![imitator.clone(), genuine.clone()]);
+        let asks = Container { id: id(1), ..container(1, &[("steppe.connect_to", "web:80")]) };
+        if is_kept_first {
+            planner.keep(&in_force);
+        }
+        planner.observe_port(list);
+        let mut world = settle(&mut planner, vec![Observation::Containers(vec![asks])]);
+        planner.keep(&in_force);
+        world.apply(planner.plan(Instant::now()));
+        let own = workload_id(&id(1), &port(1));
+        let bound = world.0.values().filter_map(|planned| match &*planned.resource {
+            Resource::Workload(workload) => Some(workload.id.clone()),
+            _ => None,
+        });
+        assert_eq!(bound.collect::<Vec<_>>(), [own], "kept first: {is_kept_first}");
+    }
+}
+
+/// Told from others' by its beginning.
+fn id(n: u8) -> Arc<str> {
+    format!("{n}{}", "0".repeat(63)).into()
+}
