@@ -8,7 +8,7 @@ pub use network::{Attach, Network};
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr},
     sync::Arc,
 };
 
@@ -159,8 +159,8 @@ pub struct Attachment {
 pub struct PublishedPort {
     /// Its protocol.
     pub protocol: Protocol,
-    /// The host's address that it is bound to; unspecified (0.0.0.0) for all.
-    pub host_ip: Ipv4Addr,
+    /// The host's address that it is bound to; unspecified for all of that family.
+    pub host_ip: IpAddr,
     /// The port on the host.
     pub host_port: u16,
     /// The port in the container.

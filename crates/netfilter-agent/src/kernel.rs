@@ -11,7 +11,7 @@ use crate::{
         nftables::{self, Made, OWNER, Operation, PERSIST},
     },
     ruleset::{Addresses, Balancer, COUNTERS, Element, Family, SETS, SetName, Value, stamp},
-    state::{Closed, Edit, Found, HostPort, State},
+    state::{Closed, Edit, Found, Place, State},
 };
 
 /// Who may change the tables.
@@ -242,7 +242,7 @@ impl Kernel {
         Ok(self.tables()?.into_iter().flatten().map(|table| (table.handle, table.members)).collect())
     }
 
-    fn read_state(&mut self) -> Result<(State, Vec<HostPort>, bool), Error> {
+    fn read_state(&mut self) -> Result<(State, Vec<Place>, bool), Error> {
         let mut found = Found::default();
         for set in &SETS {
             self.elements(set.name, |element| {

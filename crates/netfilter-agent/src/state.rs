@@ -27,7 +27,9 @@ pub(crate) use adopt::Found;
 pub(crate) use edit::{Edit, grant_key};
 pub(crate) use networks::Bridged;
 pub(crate) use plan::{Limits, PortLookup};
-pub(crate) use published::{Closed, HostPort, read_key as read_port_key};
+pub(crate) use published::{
+    Closed, HostPort, Place, read_key as read_port_key, read_key_at as read_port_key_at,
+};
 pub(crate) use ways::Ways;
 
 use crate::ruleset::IfName;

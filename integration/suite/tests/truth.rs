@@ -76,10 +76,10 @@ fn what_a_door_in_audit_would_refuse_passes_and_is_counted() {
 #[test]
 fn a_port_whose_container_died_is_shut_to_who_binds_it_next() {
     let cluster = Cluster::hosts(2).without_consul().ipv6().start();
-    let [a, _] = cluster.all();
+    let [a, b] = cluster.all();
     let cast = Cast::raise(&cluster, &SHUT);
-    let _impostor = scenes::close_a_port(a);
-    compare(&scenes::closed(a, &cast), "closed.txt", include_str!("truth/closed.txt"));
+    let _impostors = scenes::close_ports(a);
+    compare(&scenes::closed(a, b, &cast), "closed.txt", include_str!("truth/closed.txt"));
     cluster.assert_no_leak();
 }
 

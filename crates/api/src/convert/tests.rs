@@ -45,6 +45,7 @@ fn examples() -> Vec<Resource> {
     let published = PublishedPort {
         protocol: Protocol::Tcp,
         port: 24011,
+        addresses: ["10.0.0.5".parse().unwrap()].into(),
         workload: Some(workload.id.clone()),
         expose: Expose::Cluster,
         name: "api".into(),

@@ -167,7 +167,7 @@ pub fn as_container(alloc: &Alloc) -> Option<Container> {
     let published = alloc.ports.iter().flat_map(|port| {
         [Protocol::Tcp, Protocol::Udp].map(|protocol| PublishedPort {
             protocol,
-            host_ip: port.host_ip,
+            host_ip: port.host_ip.into(),
             host_port: port.host_port,
             container_port: port.to,
         })

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use steppe_model::{Resource, ResourceId};
+use steppe_model::{PublishedPort, Resource, ResourceId};
 
 use super::planner::Planned;
 
@@ -30,7 +30,7 @@ impl Claims {
             let claims = self.by_id.entry(id.clone()).or_default();
             let own = match (claims.remove(container), now.insert(id.clone())) {
                 // A port that is published twice, at two addresses.
-                (Some(other), false) => winner([&other, &planned].into_iter()).cloned(),
+                (Some(other), false) => agreed([&other, &planned].into_iter()),
                 _ => Some(planned),
             };
             claims.extend(own.map(|own| (container.clone(), own)));
@@ -60,7 +60,7 @@ impl Claims {
     pub fn take_changed(&mut self) -> Vec<(ResourceId, Option<Planned>)> {
         let mut changed = Vec::new();
         for id in std::mem::take(&mut self.dirty) {
-            let now = self.by_id.get(&id).and_then(|claims| winner(claims.values())).cloned();
+            let now = self.by_id.get(&id).and_then(|claims| agreed(claims.values()));
             if self.told.get(&id) == now.as_ref() {
                 continue;
             }
@@ -74,13 +74,23 @@ impl Claims {
     }
 }
 
-/// What holds where several claim the same: a published port opens as little as any of them wants; and of an address nobody
-/// can tell whose it is.
-fn winner<'a>(claims: impl Iterator<Item = &'a Planned> + Clone) -> Option<&'a Planned> {
-    let narrowest = claims.clone().min_by_key(|planned| match &*planned.resource {
-        Resource::PublishedPort(port) => Some(port.expose),
+/// What holds where several claim the same: a published port opens as little as any of them wants, at the addresses of all; and
+/// of an address nobody can tell whose it is.
+fn agreed<'a>(claims: impl Iterator<Item = &'a Planned> + Clone) -> Option<Planned> {
+    let ports = claims.clone().filter_map(|planned| match &*planned.resource {
+        Resource::PublishedPort(port) => Some((port, planned)),
         _ => None,
     });
-    let is_port = |planned: &&Planned| matches!(*planned.resource, Resource::PublishedPort(_));
-    narrowest.filter(|planned| is_port(planned) || claims.count() == 1)
+    let Some((narrowest, planned)) = ports.clone().min_by_key(|(port, _)| port.expose) else {
+        return claims.clone().next().filter(|_| claims.count() == 1).cloned();
+    };
+    let mut addresses = BTreeSet::new();
+    if ports.clone().all(|(port, _)| !port.addresses.is_empty()) {
+        addresses.extend(ports.flat_map(|(port, _)| &port.addresses));
+    }
+    if addresses.len() > PublishedPort::ADDRESSES {
+        addresses.clear();
+    }
+    let port = PublishedPort { addresses, ..narrowest.clone() };
+    Some(Planned { resource: Arc::new(Resource::PublishedPort(port)), requires: planned.requires.clone() })
 }

@@ -159,7 +159,7 @@ impl<'a> Local<'a> {
             let port = container.published.iter().find(|port| {
                 port.protocol == Protocol::Tcp
                     && port.host_port == address.port()
-                    && (port.host_ip == ip || (here && port.host_ip.is_unspecified()))
+                    && (port.host_ip == ip || (here && port.host_ip == Ipv4Addr::UNSPECIFIED))
             })?;
             let attachment = container.attachments.first()?;
             Some((container, SocketAddrV4::new(attachment.ip, port.container_port)))

@@ -19,12 +19,27 @@ pub(super) fn portless(question: &Question<'_>) -> String {
 pub(super) fn judge(question: &Question<'_>) -> Link {
     let target = &question.target;
     let own = |port: &&PublishedPort| port.port == target.port && port.protocol == i32::from(target.protocol);
-    if question.doors.closed.contains(&target.port_text()) {
+    let is_at = |port: &&PublishedPort| {
+        port.addresses.is_empty() || port.addresses.iter().any(|at| at.parse() == Ok(target.ip))
+    };
+    let at = format!("{}:{}", target.ip, target.port_text());
+    if [target.port_text(), at].iter().any(|place| question.doors.closed.contains(place)) {
         return closed(question);
     }
-    match question.doors.published.iter().find(own) {
-        Some(port) => open_to(question, port),
-        None => Link::ok(
+    let published = || question.doors.published.iter().filter(own);
+    match (published().find(is_at), published().next()) {
+        (Some(port), _) => open_to(question, port),
+        (None, Some(elsewhere)) => Link::ok(
+            NONE,
+            format!(
+                "{} is published for {} at {} alone: it has no door at {}",
+                target.port_text(),
+                elsewhere.name,
+                elsewhere.addresses.join(" and "),
+                target.ip
+            ),
+        ),
+        (None, None) => Link::ok(
             NONE,
             format!("{} of this host is published for no workload: it has no door", target.port_text()),
         ),

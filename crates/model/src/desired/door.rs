@@ -1,6 +1,13 @@
 //! Doors: what is kept shut besides virtual IPs and listeners.
 
-use std::{collections::BTreeMap, fmt, ops::RangeInclusive, str::FromStr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::Ipv4Addr,
+    ops::RangeInclusive,
+    str::FromStr,
+    sync::Arc,
+};
 
 use ipnet::IpNet;
 use thiserror::Error;
@@ -161,8 +168,11 @@ pub enum Expose {
 pub struct PublishedPort {
     /// Its protocol.
     pub protocol: Protocol,
-    /// The port on the host, on whatever address of it.
+    /// The port on the host.
     pub port: u16,
+    /// The addresses of the host that it is published at, [`PublishedPort::ADDRESSES`] at the most; empty for all of them, by
+    /// IPv6 too.
+    pub addresses: BTreeSet<Ipv4Addr>,
     /// The workload that it leads to; `None` when that has no address to be bound to.
     pub workload: Option<WorkloadId>,
     /// Who may dial it.
@@ -174,6 +184,9 @@ pub struct PublishedPort {
 }
 
 impl PublishedPort {
+    /// Addresses that one port can be published at: each is an element in the kernel.
+    pub const ADDRESSES: usize = 64;
+
     /// Its id: the port and the protocol.
     #[must_use]
     pub fn id(&self) -> ResourceId {

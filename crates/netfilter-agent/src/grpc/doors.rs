@@ -8,7 +8,7 @@ use crate::{
     firewall::Firewall,
     kernel::Kernel,
     ruleset::{DNS_COUNTER, IfName, Parts, SPOOFING_COUNTER, SetName, counter},
-    state::{Bound, HostPort, State, read_port_key},
+    state::{Bound, HostPort, Place, State, read_port_key, read_port_key_at},
 };
 
 /// Answers `ListDoors`.
@@ -26,13 +26,15 @@ pub(super) fn list(firewall: &mut Firewall) -> Result<v1::ListDoorsResponse, Err
             refused_total: kernel.counted(counter_of(name))?,
         });
     }
-    let closed = kernel.elements(SetName::Closed, |element| read_port_key(&mut Parts(element.key)))?;
+    let mut closed =
+        kernel.elements(SetName::Closed, |element| Some((None, read_port_key(&mut Parts(element.key))?)))?;
+    closed.extend(kernel.elements(SetName::ClosedAt, |element| read_port_key_at(&mut Parts(element.key)))?);
     Ok(v1::ListDoorsResponse {
         doors,
         counts: counts(state, kernel)?,
         settings: state.doors().map(Into::into),
         published: state.published().map(Into::into).collect(),
-        closed: closed.into_iter().map(port_text).collect(),
+        closed: closed.into_iter().map(place_text).collect(),
     })
 }
 
@@ -48,6 +50,11 @@ fn counter_of(name: DoorName) -> &'static str {
 
 fn port_text((protocol, port): HostPort) -> String {
     format!("{port}/{protocol}")
+}
+
+fn place_text((address, port): Place) -> String {
+    let port = port_text(port);
+    address.map_or_else(|| port.clone(), |address| format!("{address}:{port}"))
 }
 
 /// What was refused of whom, or at which port.

@@ -307,7 +307,7 @@ fn hooks(addresses: Addresses) -> Vec<Chain> {
             ]
             .into_iter()
             .chain(ask::what_arrives(addresses))
-            .chain([doors::what_arrives()])
+            .chain(doors::what_arrives())
             .collect(),
         ),
         inet(

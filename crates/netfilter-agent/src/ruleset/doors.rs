@@ -42,6 +42,7 @@ const KNOCKING: &str = "knocking";
 const LOCAL: &str = "local";
 
 const PORT: &[Part] = &[Part::Transport, Part::DestinationPort];
+const PORT_AT: &[Part] = &[Part::DestinationIp, Part::Transport, Part::DestinationPort];
 const SENDER: &[Part] = &[Part::InputName, Part::SourceIp];
 
 /// Those chains that others go to first.
@@ -169,7 +170,9 @@ fn published() -> Vec<Chain> {
                 // Local processes were looked at when they sent it.
                 sentence([by_loopback(), accept()]),
                 sentence([is_in(PORT, SetName::Published), goto(DIALLED)]),
+                sentence([unsaid(ipv4()), is_in(PORT_AT, SetName::PublishedAt), goto(DIALLED)]),
                 sentence([is_in(PORT, SetName::Closed), goto(DIALLED_CLOSED)]),
+                sentence([unsaid(ipv4()), is_in(PORT_AT, SetName::ClosedAt), goto(DIALLED_CLOSED)]),
             ],
         ),
         chain(
@@ -180,7 +183,13 @@ fn published() -> Vec<Chain> {
                 sentence([goto(REFUSE_PUBLISHED)]),
             ],
         ),
-        chain(PUBLISHED_OUT, vec![sentence([is_in(PORT, SetName::Published), goto(DIALLED_LOCALLY)])]),
+        chain(
+            PUBLISHED_OUT,
+            vec![
+                sentence([is_in(PORT, SetName::Published), goto(DIALLED_LOCALLY)]),
+                sentence([unsaid(ipv4()), is_in(PORT_AT, SetName::PublishedAt), goto(DIALLED_LOCALLY)]),
+            ],
+        ),
         // Allowed in from outside, but not translated by Docker: a local process would answer for the container. By IPv6 it may
         // be docker-proxy, so there whom the door lets in passes.
         chain(
@@ -284,12 +293,20 @@ pub(super) fn what_is_forwarded() -> Rule {
     sentence([open_or_shut(Part::Network, SetName::NetworksDoor), goto(CROSSING)])
 }
 
-/// In `input`: `ct state new meta l4proto @published_door meta l4proto . th dport @published goto untranslated`
-pub(super) fn what_arrives() -> Rule {
-    sentence([
-        is_new(),
-        open_or_shut(Part::Transport, SetName::PublishedDoor),
-        is_in(PORT, SetName::Published),
-        goto(UNTRANSLATED),
-    ])
+/// In `input`: `ct state new meta l4proto @published_door meta l4proto . th dport @published goto untranslated`, and the same with
+/// `ip daddr . meta l4proto . th dport @published_at`
+pub(super) fn what_arrives() -> [Rule; 2] {
+    let arrives = || [is_new(), open_or_shut(Part::Transport, SetName::PublishedDoor)];
+    let [new, looked_at] = arrives();
+    let [new_too, looked_at_too] = arrives();
+    [
+        sentence([new, looked_at, is_in(PORT, SetName::Published), goto(UNTRANSLATED)]),
+        sentence([
+            new_too,
+            looked_at_too,
+            unsaid(ipv4()),
+            is_in(PORT_AT, SetName::PublishedAt),
+            goto(UNTRANSLATED),
+        ]),
+    ]
 }

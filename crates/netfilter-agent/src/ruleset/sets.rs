@@ -118,16 +118,20 @@ pub(crate) enum SetName {
     NetworksDoor,
     /// Those that it refuses.
     NetworksShut,
-    /// The published ports. The comment holds what an element can't say.
+    /// Ports that are published at every address of this host. The comment holds what an element can't say.
     Published,
+    /// Ports that are published at some of its addresses, with each of these and the same comment.
+    PublishedAt,
     /// Those that every process and container of this host may dial.
     Exposed,
     /// Those that everybody may dial.
     Public,
     /// The published ports again, for their counters, which count what was refused.
     Tried,
-    /// Ports of containers that are gone.
+    /// Ports of containers that are gone, of every address.
     Closed,
+    /// Those of some addresses.
+    ClosedAt,
     /// The protocols that the door `published` looks at: none, or all.
     PublishedDoor,
     /// Those that it refuses.
@@ -225,7 +229,7 @@ const HOST_PORT: &[Key] = &[Key::Protocol, Key::Port];
 const ADDRESS: &[Key] = &[Key::Ipv4, Key::Port];
 
 /// All of them.
-pub(crate) static SETS: [Set; 42] = [
+pub(crate) static SETS: [Set; 44] = [
     // set workloads { type ifname . ipv4_addr; }
     set(SetName::Workloads, "workloads", Family::Inet, &[Key::IfName, Key::Ipv4], &[], Kind::Plain),
     // set grants { type ipv4_addr . ipv4_addr . inet_proto . inet_service; counter; }
@@ -274,6 +278,8 @@ pub(crate) static SETS: [Set; 42] = [
     inet(SetName::NetworksShut, "networks_shut", &[Key::Network], Kind::Plain),
     // set published { type inet_proto . inet_service; }
     inet(SetName::Published, "published", HOST_PORT, Kind::Plain),
+    // set published_at { type ipv4_addr . inet_proto . inet_service; }
+    inet(SetName::PublishedAt, "published_at", PORT, Kind::Plain),
     // set exposed { type inet_proto . inet_service; }
     inet(SetName::Exposed, "exposed", HOST_PORT, Kind::Plain),
     // set public { type inet_proto . inet_service; }
@@ -282,6 +288,8 @@ pub(crate) static SETS: [Set; 42] = [
     inet(SetName::Tried, "tried", HOST_PORT, Kind::Counting),
     // set closed { type inet_proto . inet_service; timeout 120s; }
     inet(SetName::Closed, "closed", HOST_PORT, Kind::Forgetting(CLOSED_FOR)),
+    // set closed_at { type ipv4_addr . inet_proto . inet_service; timeout 120s; }
+    inet(SetName::ClosedAt, "closed_at", PORT, Kind::Forgetting(CLOSED_FOR)),
     // set published_door { type inet_proto; }
     inet(SetName::PublishedDoor, "published_door", &[Key::Protocol], Kind::Plain),
     // set published_shut { type inet_proto; }

@@ -10,7 +10,7 @@ use ipnet::Ipv4Net;
 use steppe_model::{PublishedPort, ServiceKey, VirtualPort, Workload, WorkloadId};
 
 use super::{
-    Bound, Bridged, Edit, HostPort, State, TAKEOVER, Ways,
+    Bound, Bridged, Edit, HostPort, Place, State, TAKEOVER, Ways,
     doors::{FoundDoors, FoundRanges},
     networks, published,
 };
@@ -66,8 +66,8 @@ pub(crate) struct Found {
     grants: Vec<(Ipv4Addr, Ipv4Addr, VirtualPort)>,
     leaving: HashSet<(IfName, Ipv4Addr)>,
     networks: Vec<Bridged>,
-    published: Vec<PublishedPort>,
-    closed: Vec<HostPort>,
+    published: BTreeMap<HostPort, PublishedPort>,
+    closed: Vec<Place>,
     ranges: FoundRanges,
     doors: FoundDoors,
     elements: usize,
@@ -77,7 +77,7 @@ impl Found {
     /// Takes an element. What can't be read is not taken, so that [`Found::is_whole`] tells.
     pub(crate) fn take(&mut self, set: SetName, element: RawElement<'_>) {
         // These come and go by themselves.
-        self.elements += usize::from(set != SetName::Closed);
+        self.elements += usize::from(!matches!(set, SetName::Closed | SetName::ClosedAt));
         // An element that can't be read shows in the count.
         let _ = self.read(set, element);
     }
@@ -126,9 +126,13 @@ impl Found {
             }
             SetName::Networks => self.networks.push(networks::read(key.interface()?, comment)?),
             SetName::Published => {
-                self.published.push(published::read(published::read_key(&mut key)?, comment)?);
+                published::take(&mut self.published, (None, published::read_key(&mut key)?), comment)?;
             }
-            SetName::Closed => self.closed.push(published::read_key(&mut key)?),
+            SetName::PublishedAt => {
+                published::take(&mut self.published, published::read_key_at(&mut key)?, comment)?;
+            }
+            SetName::Closed => self.closed.push((None, published::read_key(&mut key)?)),
+            SetName::ClosedAt => self.closed.push(published::read_key_at(&mut key)?),
             SetName::Peers | SetName::Peers6 | SetName::PeerPorts => self.ranges.take(set, element)?,
             SetName::LocalUids => self.doors.uid(&mut key)?,
             // These follow from the others.
@@ -156,7 +160,7 @@ impl Found {
     }
 
     /// The ports of containers that are gone.
-    pub(crate) fn closed(&self) -> Vec<HostPort> {
+    pub(crate) fn closed(&self) -> Vec<Place> {
         self.closed.clone()
     }
 
@@ -198,7 +202,7 @@ impl Found {
             let bound = state.workloads[id].bound.clone();
             state.perform(&Edit::AddGrant(bound, vip, port));
         }
-        for published in self.published {
+        for published in self.published.into_values() {
             let known = |id: &WorkloadId| state.workloads.contains_key(id);
             if published.workload.as_ref().is_none_or(known) {
                 state.perform(&Edit::AddPublished(Arc::new(published)));

@@ -119,21 +119,15 @@ impl Edit {
             Self::RemoveNetwork(network) => each(Operation::Delete, networks::elements(network), changes),
             Self::AddPublished(port) => {
                 each(Operation::Add, published::elements(port), changes);
-                // Whether the kernel has forgotten it, nobody knows: what is there for certain can be deleted.
-                let closed = published::closed(published::port_of(port));
-                changes.push((Operation::Add, closed.clone()));
-                changes.push((Operation::Delete, closed));
+                self.close_and_open(changes);
             }
             Self::RemovePublished(port) => {
                 each(Operation::Delete, published::elements(port), changes);
-                // From now on, if it is closed already.
-                let closed = published::closed(published::port_of(port));
-                changes.push((Operation::Add, closed.clone()));
-                changes.push((Operation::Delete, closed.clone()));
-                changes.push((Operation::Add, closed));
+                self.close_and_open(changes);
             }
             Self::ChangePublished(old, new) => {
                 replace(published::elements(old), published::elements(new), changes);
+                self.close_and_open(changes);
             }
             Self::KeepDoors(old, new) => {
                 let elements =
@@ -155,6 +149,22 @@ impl Edit {
             }
             Self::TakeOver => each(Operation::Add, takeover(), changes),
             Self::HandBack => each(Operation::Delete, takeover(), changes),
+        }
+    }
+
+    /// What becomes of ports that were published, or are.
+    fn close_and_open(&self, changes: &mut Changes) {
+        let (closed, opened) = self.closes_and_opens();
+        // Whether the kernel has forgotten one, nobody knows: what is there for certain can be deleted.
+        for element in opened.into_iter().map(published::closed) {
+            changes.push((Operation::Add, element.clone()));
+            changes.push((Operation::Delete, element));
+        }
+        // From now on, if it is closed already.
+        for element in closed.into_iter().map(published::closed) {
+            changes.push((Operation::Add, element.clone()));
+            changes.push((Operation::Delete, element.clone()));
+            changes.push((Operation::Add, element));
         }
     }
 }

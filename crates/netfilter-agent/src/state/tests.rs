@@ -91,10 +91,12 @@ fn network(user: u8, bridge: u8, third: u8) -> Resource {
     })
 }
 
-fn publish(port: u16, workload: Option<u8>, expose: Expose, name: &str) -> Resource {
+/// `at`: the last parts of the addresses that it is published at; none for all.
+fn publish(port: u16, at: &[u8], workload: Option<u8>, expose: Expose, name: &str) -> Resource {
     Resource::PublishedPort(PublishedPort {
         protocol: if port.is_multiple_of(2) { Protocol::Tcp } else { Protocol::Udp },
         port,
+        addresses: at.iter().map(|last| Ipv4Addr::new(10, 0, 0, *last)).collect(),
         workload: workload.map(|id| WorkloadId::new(&format!("w{id}"))),
         expose,
         name: name.into(),
@@ -142,8 +144,14 @@ fn resource() -> impl Strategy<Value = Resource> {
         Just(Resource::Takeover(Takeover)),
         (0..4u8, 0..3u8, 0..3u16).prop_map(|(id, vip, port)| grant(id, vip, port)),
         (0..3u8, 0..3u8, 0..3u8).prop_map(|(user, bridge, third)| network(user, bridge, third)),
-        (1..4u16, proptest::option::of(0..4u8), expose(), "[a-z ]{0,4}")
-            .prop_map(|(port, workload, expose, name)| publish(port, workload, expose, &name)),
+        (
+            1..4u16,
+            proptest::collection::vec(1..4u8, 0..3),
+            proptest::option::of(0..4u8),
+            expose(),
+            "[a-z ]{0,4}"
+        )
+            .prop_map(|(port, at, workload, expose, name)| publish(port, &at, workload, expose, &name)),
         doors(),
     ]
 }
@@ -163,6 +171,10 @@ fn changes() -> impl Strategy<Value = Vec<Change>> {
     proptest::collection::vec(change, 0..40)
 }
 
+fn is_of_closed(set: SetName) -> bool {
+    matches!(set, SetName::Closed | SetName::ClosedAt)
+}
+
 /// The kernel's side: refuses what the kernel refuses.
 #[derive(Default)]
 struct Kernel(BTreeMap<(SetName, Value, bool), Element>);
@@ -174,7 +186,7 @@ impl Kernel {
         for (operation, element) in elements {
             let at = (element.set, element.key, element.end);
             // What is closed may be closed again.
-            let may_be_there = element.set == SetName::Closed && operation == Operation::Add;
+            let may_be_there = is_of_closed(element.set) && operation == Operation::Add;
             let old = match operation {
                 Operation::Add => self.0.insert(at, element),
                 Operation::Delete => self.0.remove(&at),
@@ -207,7 +219,7 @@ impl Kernel {
 impl Kernel {
     /// Elements without those that go by themselves.
     fn count(&self) -> usize {
-        self.0.keys().filter(|(set, ..)| *set != SetName::Closed).count()
+        self.0.keys().filter(|(set, ..)| !is_of_closed(*set)).count()
     }
 
     fn has(&self, set: SetName, key: Value) -> bool {
@@ -344,7 +356,8 @@ fn a_virtual_ip_belongs_to_one_service() {
 #[test]
 fn a_published_port_is_closed_when_its_workload_goes_and_opened_when_it_is_published_again() {
     let (mut state, mut kernel) = (State::default(), Kernel::default());
-    let published_to = |workload| Change::Upsert(publish(24_010, Some(workload), Expose::Proxies, "web"));
+    let published_to =
+        |workload| Change::Upsert(publish(24_010, &[], Some(workload), Expose::Proxies, "web"));
     let key = published::key((Protocol::Tcp, 24_010));
     let reason = state.plan(&published_to(1), &ALL, limits()).unwrap_err();
     assert_eq!(reason, "workload: `w1` is not in force");
@@ -362,6 +375,33 @@ fn a_published_port_is_closed_when_its_workload_goes_and_opened_when_it_is_publi
     }
     assert!(!kernel.has(SetName::Published, key) && kernel.has(SetName::Closed, key));
     assert_eq!(state.elements(), 0);
+}
+
+#[test]
+fn a_port_is_closed_at_the_addresses_that_it_was_published_at() {
+    let (mut state, mut kernel) = (State::default(), Kernel::default());
+    let at = |last: u8| Value::EMPTY.ip(Ipv4Addr::new(10, 0, 0, last)).protocol(Protocol::Tcp).port(24_010);
+    let everywhere = published::key((Protocol::Tcp, 24_010));
+    let mut publish_at = |places: &[u8]| {
+        apply(
+            &mut state,
+            &mut kernel,
+            &[Change::Upsert(publish(24_010, places, None, Expose::Proxies, "web"))],
+        );
+        let has = |set, key| kernel.has(set, key);
+        let open = [
+            has(SetName::Published, everywhere),
+            has(SetName::PublishedAt, at(1)),
+            has(SetName::PublishedAt, at(2)),
+        ];
+        let closed =
+            [has(SetName::Closed, everywhere), has(SetName::ClosedAt, at(1)), has(SetName::ClosedAt, at(2))];
+        (open, closed)
+    };
+    assert_eq!(publish_at(&[1, 2]), ([false, true, true], [false, false, false]));
+    assert_eq!(publish_at(&[2]), ([false, false, true], [false, true, false]));
+    assert_eq!(publish_at(&[]), ([true, false, false], [false, true, true]));
+    assert_eq!(publish_at(&[1]), ([false, true, false], [true, false, true]));
 }
 
 #[test]

@@ -57,11 +57,19 @@ pub fn published(protocol: v1::Protocol, port: u16, container: &Container, expos
         expose: expose.into(),
         name: "web[0]".into(),
         user: "alice".into(),
+        addresses: Vec::new(),
     };
     v1::Resource {
         id: format!("published {}", port_text(protocol, port)),
         kind: Some(Kind::PublishedPort(content)),
     }
+}
+
+/// The same at some addresses alone.
+pub fn published_at(addresses: &[&str], resource: v1::Resource) -> v1::Resource {
+    let Some(Kind::PublishedPort(port)) = resource.kind else { panic!("{resource:?}") };
+    let addresses = addresses.iter().map(ToString::to_string).collect();
+    v1::Resource { kind: Some(Kind::PublishedPort(v1::PublishedPort { addresses, ..port })), ..resource }
 }
 
 pub fn port_text(protocol: v1::Protocol, port: u16) -> String {

@@ -11,7 +11,7 @@ use steppe_api::v1::{DoorMode, DoorName, Expose, Protocol};
 use crate::{
     agent::Agent,
     control::{Control, block_on, until, workload},
-    keep::{ALLOWED, NOBODY, doors, in_each_mode, port_text, published},
+    keep::{ALLOWED, NOBODY, doors, in_each_mode, port_text, published, published_at},
     net::{Container, DEADLINE, Host, Namespace, receive},
     server::{Connection, Server, ask},
 };
@@ -161,6 +161,45 @@ fn every_address_of_the_host_is_a_door() {
             is_answered(stage.peer.dial_for_a_moment("[2001:db8::1]:24011"))
         };
         assert!(by("2001:db8::2") && !by("2001:db8:ffff::2"));
+    });
+}
+
+/// Somebody else's server has the same port at another address, which is none of Steppe's business.
+#[test]
+fn a_port_is_a_door_at_the_addresses_that_it_is_published_at_alone() {
+    let stage = stage();
+    let _server = stage.host.net.run(|| TcpListener::bind(("0.0.0.0", 24_012)).unwrap());
+    let answers = |at: &str| {
+        [
+            is_answered(stage.other.net.dial_for_a_moment(at)),
+            is_answered(stage.host.net.dial_as(NOBODY, at)),
+            is_answered(stage.peer.dial_for_a_moment(at)),
+        ]
+    };
+    let [here, by_bridge, by_loopback] = ["192.0.2.1:24012", "172.31.0.1:24012", "127.0.0.1:24012"];
+    block_on(async {
+        let mut control = stage.control().await;
+        control.keep(DoorName::Published, DoorMode::Enforce).await;
+        let everywhere = published(Protocol::Tcp, 24_012, &stage.web, Expose::Proxies);
+        let at = |addresses: &[&str]| published_at(addresses, everywhere.clone());
+        for loopback in [&["127.0.0.1"][..], &["127.0.0.1", "127.0.0.2"]] {
+            assert_eq!(control.upsert(vec![at(loopback)]).await, []);
+            assert_eq!(answers(here), [true; 3], "{loopback:?}");
+            assert!(!is_answered(stage.host.net.dial_as(NOBODY, by_loopback)));
+        }
+        assert_eq!(control.upsert(vec![at(&["192.0.2.1"])]).await, []);
+        // A peer is let in, but not to a local process in the container's place.
+        assert_eq!(answers(here), [false; 3]);
+        assert!(is_answered(stage.host.net.dial_as(NOBODY, by_loopback)));
+        assert!(is_answered(stage.other.net.dial_for_a_moment(by_bridge)));
+
+        // Gone, it is closed there and nowhere else.
+        assert_eq!(control.remove("published 24012/tcp").await, []);
+        let mut closed = control.list_doors().await.closed;
+        closed.sort();
+        assert_eq!(closed, ["127.0.0.1", "127.0.0.2", "192.0.2.1"].map(|at| format!("{at}:24012/tcp")));
+        assert_eq!(answers(here), [false, true, false], "for those outside alone");
+        assert!(is_answered(stage.other.net.dial_for_a_moment(by_bridge)));
     });
 }
 

@@ -22,8 +22,11 @@ const PROXY: u32 = Identity::PROXY.uid;
 /// Where each host itself serves something that has nothing to do with Steppe: at its address alone, and at all.
 pub const HOSTS_OWN: u16 = 7_777;
 pub const HOSTS_ALL: u16 = 7_778;
-/// A published port outside Nomad's range; on b the host's own server is there.
+/// Published ports outside Nomad's range, of one that dies the second; on b the host's own server is there.
 pub const LOW: u16 = 8_080;
+pub const LOW_CLOSED: u16 = 8_081;
+/// A port at which a itself translates to one that Docker has forgotten.
+pub const TRANSLATED: u16 = 8_082;
 
 /// See the module's head.
 pub struct Cast<'a> {
@@ -55,6 +58,10 @@ pub struct Servers {
     pub cluster: Container,
     /// alice's, at [`LOW`].
     pub low: Container,
+    /// alice's, published at one address; a local process has taken its port there.
+    pub forsaken: Container,
+    /// The same, published at all addresses and exposed to everybody.
+    pub forsaken_open: Container,
     /// Has nothing to do with Steppe.
     pub stranger: Container,
     /// alice's, on the other host.
@@ -63,7 +70,7 @@ pub struct Servers {
 
 impl Servers {
     /// All that are on the first host.
-    pub fn all(&self) -> [&Container; 9] {
+    pub fn all(&self) -> [&Container; 11] {
         let Self {
             alice_web,
             alice_gvisor,
@@ -73,10 +80,24 @@ impl Servers {
             local,
             cluster,
             low,
+            forsaken,
+            forsaken_open,
             stranger,
             remote: _,
         } = self;
-        [alice_web, alice_gvisor, bob_web, granted, open, local, cluster, low, stranger]
+        [
+            alice_web,
+            alice_gvisor,
+            bob_web,
+            granted,
+            open,
+            local,
+            cluster,
+            low,
+            forsaken,
+            forsaken_open,
+            stranger,
+        ]
     }
 
     fn run(a: &Host, b: &Host) -> Self {
@@ -85,6 +106,8 @@ impl Servers {
         let alices = |name: &str, port: u16| of_user(server(name, nomads(a), port), "alice");
         let exposed =
             |name: &str, port: u16, to: &str| a.docker.run(alices(name, port).label("steppe.expose", to));
+        let forsaken_open =
+            of_user(server("forsaken-open", None, 20_009), "alice").label("steppe.expose", "public");
         let grants = "web:80, pp:80, fast:80, any, any-fast";
         let granted = of_user(server("granted", None, 20_003), "alice").label("steppe.connect_to", grants);
         for (name, label, value) in [
@@ -107,7 +130,9 @@ impl Servers {
             open: exposed("open", 20_004, "public"),
             local: exposed("local", 20_006, "host"),
             cluster: exposed("cluster", 20_007, "cluster"),
-            low: a.docker.run(alices("low", LOW)),
+            low: a.docker.run(of_user(server("low", None, LOW), "alice")),
+            forsaken: a.docker.run(alices("forsaken", 20_008)),
+            forsaken_open: a.docker.run(forsaken_open),
             stranger: a.docker.run(server("stranger", None, 20_005)),
             remote: b.docker.run(on("alice", web(server("remote", None, 21_001)))),
         }
@@ -128,8 +153,15 @@ impl<'a> Cast<'a> {
             host.sh(NO_LIMIT).ok();
             start(host, control);
         }
-        let own = own_servers(a, b);
+        let mut own = own_servers(a, b);
         let servers = Servers::run(a, b);
+        own.extend([&servers.forsaken, &servers.forsaken_open].map(|one| take_port(a, one)));
+        let (second, to) = (second_address(a), servers.forsaken_open.published(80));
+        a.sh(&format!(
+            "iptables -t nat -A PREROUTING -p tcp -d {second} --dport {TRANSLATED} -j DNAT --to {}:{to}",
+            a.address
+        ))
+        .ok();
         open_what_docker_shuts(cluster);
         let diallers = diallers(cluster, &servers);
         for dialler in &diallers {
@@ -208,22 +240,41 @@ fn diallers<'a>(cluster: &'a Cluster, servers: &Servers) -> Vec<Dialler<'a>> {
     all.into_iter().map(|(name, place)| Dialler { name, place }).collect()
 }
 
-/// Servers of the hosts' own, for showing that they stay as they are; and impostors.
+/// Servers of the hosts' own, for showing that they stay as they are.
 fn own_servers(a: &Host, b: &Host) -> Vec<Daemon> {
     let second = second_address(a);
     a.sh(&format!("ip addr add {second}/32 dev eth0")).ok();
     let mut all = Vec::new();
-    for (host, ports) in [(a, &[][..]), (b, &[LOW])] {
+    for (host, ports) in [(a, &[][..]), (b, &[LOW, LOW_CLOSED])] {
         let name = format!("host-{}", host.name);
         let root = Identity::CONTROL;
         all.push(own_server(host, root, &name, HOSTS_ALL, None));
         let ports = ports.iter().chain(&[HOSTS_OWN]);
         all.extend(ports.map(|&port| own_server(host, root, &name, port, Some(host.address))));
     }
-    let nobody = Identity { uid: NOBODY, capability: None };
-    let impostors = [20_001, 20_004];
-    all.extend(impostors.map(|port| own_server(a, nobody, &format!("impostor-{port}"), port, Some(second))));
+    // At the port of a container, and an address at which that is not published.
+    all.push(own_server(a, Identity::CONTROL, "beside", 20_001, Some(second)));
     all
+}
+
+/// Docker does not translate a container's published port any more, and a local process has taken it.
+fn take_port(a: &Host, container: &Container) -> Daemon {
+    let port = container.published(80);
+    a.sh(&format!(
+        "iptables -t nat -S DOCKER | grep -e '--dport {port} ' | sed s/-A/-D/ |
+         while read -r rule; do iptables -t nat $rule; done
+         for one in /proc/[0-9]*; do
+         if grep -qs ^docker-proxy $one/comm && tr '\\0' ' ' <$one/cmdline | grep -q -e '-host-port {port} '
+         then kill ${{one#/proc/}}; fi; done"
+    ))
+    .ok();
+    let gone = || match a.sh(&format!("ss -Hltnu sport = :{port}")).ok() {
+        told if told.is_empty() => Ok(()),
+        told => Err(told),
+    };
+    eventually(SOON, &format!("nobody has port {port}"), gone);
+    let nobody = Identity { uid: NOBODY, capability: None };
+    own_server(a, nobody, &format!("impostor-{port}"), port, Some(a.address))
 }
 
 fn own_server(host: &Host, who: Identity, name: &str, port: u16, address: Option<Ipv4Addr>) -> Daemon {

@@ -11,7 +11,7 @@ use super::{
     SHUT,
     cast::Cast,
     lies::Lies,
-    scenes::{Held, close_a_port, closed, counted},
+    scenes::{Held, close_ports, closed, counted},
     table::Table,
 };
 use crate::{common::SOON, strangers::listing};
@@ -146,15 +146,15 @@ fn without_each_rule_set_and_map_something_changes() {
     };
     let left = survivors(a, &Scene::new("what is counted", || counted(a, look)), left);
 
-    let impostor = close_a_port(a);
+    let impostors = close_ports(a);
     let of_ports = |part: &Part| ["closed", "untranslated"].iter().any(|word| part.text.contains(word));
     let (of_ports, mut left): (Vec<_>, Vec<_>) = left.into_iter().partition(of_ports);
-    let mut still = survivors(a, &Scene::new("a closed port", || closed(a, &cast)), of_ports);
-    drop(impostor);
+    let mut still = survivors(a, &Scene::new("closed ports", || closed(a, b, &cast)), of_ports);
+    drop(impostors);
     // Or it would open in the middle of the next scene.
-    eventually(OPENS, "the port is open again", || {
-        let set = a.nft(&["list", "set", "inet", "steppe", "closed"]);
-        if set.contains("elements") { Err(set) } else { Ok(()) }
+    eventually(OPENS, "the ports are open again", || {
+        let sets = ["closed", "closed_at"].map(|set| a.nft(&["list", "set", "inet", "steppe", set])).concat();
+        if sets.contains("elements") { Err(sets) } else { Ok(()) }
     });
 
     for setting in SETTINGS {

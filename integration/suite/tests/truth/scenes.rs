@@ -12,7 +12,7 @@ use serde_json::Value;
 use steppe_testbed::{Container, Daemon, Host, Identity, Outcome, Run, eventually, greet};
 
 use super::{
-    cast::Cast,
+    cast::{Cast, LOW_CLOSED},
     dial::Target,
     table::{Line, Table, cell},
 };
@@ -20,7 +20,7 @@ use crate::common::{SOON, networks::of_user, reach::vip_of};
 
 /// For the end of a connection, which the next packet brings.
 const CUT: Duration = Duration::from_millis(1_500);
-/// Of the container that dies.
+/// Of the container that dies, at its host's address; [`LOW_CLOSED`] is at all addresses.
 const CLOSED: u16 = 20_010;
 
 fn column(name: &str, heading: &str, cells: Vec<(String, String)>) -> Table {
@@ -109,32 +109,42 @@ fn counters(a: &Host) -> BTreeMap<String, u64> {
     all
 }
 
-/// A container with a published port dies, and a local process binds it.
-pub fn close_a_port(a: &Host) -> Daemon {
-    let port = CLOSED;
-    let run = Run::serve_all("dies", 80).publish_both(80, Some(a.address), port);
-    let dies = a.docker.run(of_user(run, "alice"));
-    let published = || {
-        let told = a.nft(&["list", "set", "inet", "steppe", "published"]);
-        told.contains(&port.to_string())
-    };
-    eventually(SOON, "its port is known", || if published() { Ok(()) } else { Err("it is not") });
+/// A container with published ports dies, and local processes bind them.
+pub fn close_ports(a: &Host) -> [Daemon; 2] {
+    let run = Run::serve_all("dies", 80).publish_both(80, Some(a.address), CLOSED);
+    let dies = a.docker.run(of_user(run.publish_both(81, None, LOW_CLOSED), "alice"));
+    for (set, port) in [("published_at", CLOSED), ("published", LOW_CLOSED)] {
+        eventually(SOON, "its port is known", || {
+            let told = a.nft(&["list", "set", "inet", "steppe", set]);
+            if told.contains(&port.to_string()) { Ok(()) } else { Err(told) }
+        });
+    }
     dies.remove();
-    let nobody = Identity { uid: 60_799, capability: None };
-    let (at, port) = (a.address.to_string(), port.to_string());
-    let words = ["/run/testbed/probe", "serve-all", "--port", &port, "--name", "impostor", "--address", &at];
-    let daemon = a.daemon("impostor", nobody, &words);
-    daemon.start();
-    daemon.wait_log("listening", SOON);
-    daemon
+    [CLOSED, LOW_CLOSED].map(|port| {
+        let nobody = Identity { uid: 60_799, capability: None };
+        let (at, port) = (a.address.to_string(), port.to_string());
+        let words =
+            ["/run/testbed/probe", "serve-all", "--port", &port, "--name", "impostor", "--address", &at];
+        let daemon = a.daemon(&format!("impostor-{port}"), nobody, &words);
+        daemon.start();
+        daemon.wait_log("listening", SOON);
+        daemon
+    })
 }
 
-/// Who reaches the process that has taken the port.
-pub fn closed(a: &Host, cast: &Cast<'_>) -> Table {
-    let targets = ["tcp", "udp"].map(|protocol| Target {
-        label: format!("{protocol} the port of one that died"),
-        dial: format!("{protocol}/{}:{CLOSED}", a.address),
-        server: "impostor".to_owned(),
-    });
-    cast.look(&[("a closed port", targets.into())])
+/// Who reaches the processes that have taken the ports, and another host's with the same port.
+pub fn closed(a: &Host, b: &Host, cast: &Cast<'_>) -> Table {
+    let of = |host: &Host, port: u16, label: &str, server: &str| {
+        ["tcp", "udp"].map(|protocol| Target {
+            label: format!("{protocol} {label}"),
+            dial: format!("{protocol}/{}:{port}", host.address),
+            server: server.to_owned(),
+        })
+    };
+    let targets = [
+        of(a, CLOSED, "the port of one that died", "impostor"),
+        of(a, LOW_CLOSED, "its port everywhere", "impostor"),
+        of(b, LOW_CLOSED, "b's own at that port", "host-b"),
+    ];
+    cast.look(&[("closed ports", targets.concat())])
 }

@@ -8,7 +8,7 @@ use std::{
 use steppe_testbed::{Container, Host, frame};
 
 use super::{
-    cast::{HOSTS_ALL, HOSTS_OWN, LOW, Servers, second_address},
+    cast::{HOSTS_ALL, HOSTS_OWN, LOW, Servers, TRANSLATED, second_address},
     dial::{Target, link_local},
 };
 use crate::common::{networks::gateway, reach::vip_of};
@@ -30,6 +30,10 @@ pub fn parts(a: &Host, b: &Host, on: &Servers) -> Parts {
         ("own IPv6 addresses", own_ipv6_addresses(on)),
         ("published ports", published(a, on)),
         ("impostors", impostors(a, on)),
+        (
+            "beside a published port",
+            Vec::from(both("beside alice-web", at(second_address(a), 20_001), "beside")),
+        ),
         ("on b", on_b(b, &on.remote)),
         ("virtual IPs", virtual_ips(a)),
         ("Steppe itself", steppe_itself(a)),
@@ -104,13 +108,16 @@ fn published(a: &Host, on: &Servers) -> Vec<Target> {
     all
 }
 
-/// Local processes at published ports, on an address of the host's at which they are not published.
+/// Local processes at published ports that Docker has forgotten.
 fn impostors(a: &Host, on: &Servers) -> Vec<Target> {
-    let all = [&on.alice_web, &on.open].map(|one| {
+    let all = [&on.forsaken, &on.forsaken_open].map(|one| {
         let port = one.published(80);
-        both(&format!("as {}", one.name), at(second_address(a), port), &format!("impostor-{port}"))
+        both(&format!("as {}", one.name), at(a.address, port), &format!("impostor-{port}"))
     });
-    all.into_iter().flatten().collect()
+    let translated = at(second_address(a), TRANSLATED);
+    let impostor = format!("impostor-{}", on.forsaken_open.published(80));
+    let by_host = target("as one, by a's own rule", "tcp", translated, &impostor);
+    all.into_iter().flatten().chain([by_host]).collect()
 }
 
 fn on_b(b: &Host, remote: &Container) -> Vec<Target> {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use steppe_model::{DoorMode, DoorName, Doors, Expose, PublishedPort, WorkloadId};
 
 use super::{
-    super::{FieldError, port, protocol, text},
+    super::{FieldError, ipv4, port, protocol, text},
     optional, or_empty, shown_name,
 };
 use crate::v1;
@@ -24,6 +24,11 @@ impl TryFrom<v1::PublishedPort> for PublishedPort {
             v1::Expose::Public => Expose::Public,
             v1::Expose::Unspecified => return Err(FieldError::new("expose", "is none that is known")),
         };
+        if wire.addresses.len() > Self::ADDRESSES {
+            return Err(FieldError::new("addresses", format!("{} at most are expected", Self::ADDRESSES)));
+        }
+        let addresses = wire.addresses.iter().map(|address| ipv4("addresses", address));
+        let addresses = addresses.collect::<Result<_, _>>()?;
         Ok(Self {
             protocol: protocol(wire.protocol)?,
             port: port("port", wire.port)?,
@@ -31,6 +36,7 @@ impl TryFrom<v1::PublishedPort> for PublishedPort {
             expose,
             name: shown_name(&wire.name),
             user: optional("user", &wire.user)?,
+            addresses,
         })
     }
 }
@@ -50,6 +56,7 @@ impl From<&PublishedPort> for v1::PublishedPort {
             expose: expose.into(),
             name: published.name.to_string(),
             user: or_empty(published.user.as_ref()),
+            addresses: published.addresses.iter().map(ToString::to_string).collect(),
         }
     }
 }

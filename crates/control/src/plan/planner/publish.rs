@@ -1,6 +1,9 @@
 //! The ports that are published for a container, and who may dial them (`steppe.expose`).
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr},
+};
 
 use steppe_model::{Expose, PublishedPort, Resource};
 
@@ -21,10 +24,10 @@ pub(super) fn ports(
     alloc: Option<&Alloc>,
 ) -> Vec<Planned> {
     let container = &workload.container;
+    let is_alloc = alloc.is_some_and(|alloc| alloc.id == container.id);
     // The ports of an allocation on the host's network are its processes' own: nobody publishes them.
-    let is_hosts = alloc.is_some_and(|alloc| {
-        alloc.id == container.id && !matches!(alloc.network, AllocNetwork::Bridge { .. })
-    });
+    let is_hosts =
+        is_alloc && !alloc.is_some_and(|alloc| matches!(alloc.network, AllocNetwork::Bridge { .. }));
     if !workload.guarded || is_hosts {
         return Vec::new();
     }
@@ -33,6 +36,8 @@ pub(super) fn ports(
         Planned::new(Resource::PublishedPort(PublishedPort {
             protocol: port.protocol,
             port: port.host_port,
+            // Nomad publishes at all addresses what it gives one, unless it is told otherwise.
+            addresses: if is_alloc { BTreeSet::new() } else { addresses(port.host_ip) },
             workload: bound.map(|port| workload_id(&container.id, port)),
             expose: expose(port, workload, registered, alloc),
             name: container.name.clone(),
@@ -40,6 +45,14 @@ pub(super) fn ports(
         }))
     });
     planned.collect()
+}
+
+/// The addresses that a port is bound to; none for all of them. By IPv6 no single address is told apart.
+fn addresses(host_ip: IpAddr) -> BTreeSet<Ipv4Addr> {
+    match host_ip {
+        IpAddr::V4(ip) if !ip.is_unspecified() => [ip].into(),
+        IpAddr::V4(_) | IpAddr::V6(_) => BTreeSet::new(),
+    }
 }
 
 /// Who may dial a port: as little as any instance wants that is reached by it.

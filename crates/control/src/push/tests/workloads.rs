@@ -49,6 +49,7 @@ fn a_published_port_comes_after_the_workload_that_it_leads_to() {
     let published = steppe_model::PublishedPort {
         protocol: steppe_model::Protocol::Tcp,
         port: 20_001,
+        addresses: Default::default(),
         workload: Some(WorkloadId::new("w")),
         expose: steppe_model::Expose::Proxies,
         name: "w".into(),

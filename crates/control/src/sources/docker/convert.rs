@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr},
     sync::Arc,
 };
 
@@ -182,8 +182,8 @@ fn published(port: PortSummary) -> Option<PublishedPort> {
     // Without a public port it is merely exposed.
     let host_port = port.public_port.filter(|&port| port != 0)?;
     let host_ip = match port.ip.as_deref() {
-        None | Some("") => Ipv4Addr::UNSPECIFIED,
-        // IPv6 is listed apart.
+        // Docker gives none where it can't tell.
+        None | Some("") => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         Some(ip) => ip.parse().ok()?,
     };
     Some(PublishedPort { protocol, host_ip, host_port, container_port: port.private_port })

@@ -78,8 +78,9 @@ fn asked(mode: DoorMode, workload: &str, address: &str) -> Facts {
             published(24_011, Expose::Proxies),
             published(24_012, Expose::Host),
             published(24_013, Expose::Public),
+            PublishedPort { addresses: vec!["127.0.0.1".into()], ..published(24_014, Expose::Proxies) },
         ],
-        closed: vec!["24020/tcp".into()],
+        closed: vec!["24020/tcp".into(), format!("{HERE}:24021/tcp")],
     });
     facts
 }
@@ -135,6 +136,17 @@ fn a_port_that_is_exposed_is_open() {
     passes(&asked(DoorMode::Enforce, "host", "127.0.0.1:24013"), "published", "steppe.expose=public");
     passes(&asked(DoorMode::Enforce, "api", "127.0.0.1:24011"), "door", "the workload itself");
     passes(&asked(DoorMode::Enforce, "api", &format!("{HERE}:8080")), "door", "published for no workload");
+}
+
+#[test]
+fn a_port_has_its_door_where_it_is_published() {
+    let alone = "published for pg-1 at 127.0.0.1 alone";
+    passes(&asked(DoorMode::Enforce, "api", &format!("{HERE}:24014")), "door", alone);
+    let facts = asked(DoorMode::Enforce, "host", "127.0.0.1:24014");
+    expect(&facts, Verdict::Refused, "published", "closed to local processes", "--local-allow UID");
+    let facts = asked(DoorMode::Enforce, "api", &format!("{HERE}:24021"));
+    expect(&facts, Verdict::Refused, "published", "gone", "two minutes");
+    passes(&asked(DoorMode::Enforce, "host", "127.0.0.1:24021"), "door", "published for no workload");
 }
 
 #[test]

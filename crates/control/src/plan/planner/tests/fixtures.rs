@@ -28,7 +28,7 @@ pub(super) fn container(n: u8, labels: &[(&str, &str)]) -> Container {
         }],
         published: vec![PublishedPort {
             protocol: Protocol::Tcp,
-            host_ip: Ipv4Addr::UNSPECIFIED,
+            host_ip: Ipv4Addr::UNSPECIFIED.into(),
             host_port: 20_000 + u16::from(n),
             container_port: 8080,
         }],

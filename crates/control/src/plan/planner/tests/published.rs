@@ -113,6 +113,32 @@ fn a_port_that_passes_to_the_next_container_is_its_whatever_is_told_first() {
 }
 
 #[test]
+fn a_port_is_shut_at_the_addresses_that_it_is_published_at() {
+    let at = |n: u8, host_ips: &[&str]| {
+        let next = container(n, &[("steppe.user", "alice")]);
+        let one = PublishedPort { host_port: 20_009, ..next.published[0].clone() };
+        let published =
+            host_ips.iter().map(|ip| PublishedPort { host_ip: ip.parse().unwrap(), ..one.clone() });
+        Container { published: published.collect(), ..next }
+    };
+    let addresses = |containers: Vec<Container>| {
+        let world = settle(&mut planner(), vec![Observation::Containers(containers)]);
+        let told = published(&world);
+        assert_eq!(told.len(), 1);
+        told[0].addresses.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(addresses(vec![at(1, &["127.0.0.1"])]), ["127.0.0.1"]);
+    assert_eq!(addresses(vec![at(1, &["127.0.0.1", "10.0.0.9"])]), ["10.0.0.9", "127.0.0.1"]);
+    assert_eq!(addresses(vec![at(1, &["127.0.0.1"]), at(2, &["10.0.0.9"])]), ["10.0.0.9", "127.0.0.1"]);
+    for all in ["0.0.0.0", "::", "::1"] {
+        assert!(addresses(vec![at(1, &["127.0.0.1", all])]).is_empty(), "{all}");
+        assert!(addresses(vec![at(1, &["127.0.0.1"]), at(2, &[all])]).is_empty(), "{all}");
+    }
+    let many: Vec<_> = (0..=64).map(|n| format!("10.0.0.{n}")).collect();
+    assert!(addresses(vec![at(1, &many.iter().map(String::as_str).collect::<Vec<_>>())]).is_empty());
+}
+
+#[test]
 fn an_allocation_publishes_both_protocols_in_bridge_mode_and_nothing_on_the_hosts_network() {
     let ports = |network| {
         let world = settle(&mut planner(), vec![listed(alloc(ALLOCS[0], "alice", network, &[]))]);
