@@ -51,6 +51,7 @@ pub(crate) struct Status {
     /// Unknown with the netfilter-agent down.
     doors: Option<Vec<Door>>,
     moved_networks: Vec<Moved>,
+    missing_networks: Vec<Missing>,
     ignored: Vec<Ignored>,
     /// What to do next; empty when there is nothing to do.
     next: Option<String>,
@@ -79,6 +80,13 @@ struct Counts {
 struct Moved {
     user: String,
     subnet: String,
+    reason: String,
+}
+
+/// A user who needs a network and has none.
+#[derive(Debug, Serialize)]
+struct Missing {
+    user: String,
     reason: String,
 }
 

@@ -16,7 +16,7 @@ use crate::{
     observe::{Attach, Observation, SourceName},
     plan::{Delta, Planner, PortChange},
     push::{Push, session::LinkEvent},
-    source_health::SourcesBoard,
+    source_health::{SourceState, SourcesBoard},
 };
 
 /// How long the first plan waits for an agent that can't be reached, so that choices it has in force can be kept.
@@ -26,6 +26,10 @@ const INVENTORY_WAIT: Duration = Duration::from_secs(3);
 /// So long it waits also for Docker to prove whose a bridge port is and to list the networks, and for Nomad to tell the services of
 /// their users.
 const ANSWER_WAIT: Duration = Duration::from_secs(2);
+/// Services that are named at most where it waits for many.
+const SHOWN: usize = 8;
+/// How long the first push may wait before it is said what for.
+const LONG_WAIT: Duration = Duration::from_secs(10);
 /// How often rejected resources are tried again.
 const RETRY_REJECTED: Duration = Duration::from_secs(5);
 
@@ -66,6 +70,8 @@ pub struct Core {
     /// Services that agents had in force when control started: an empty listing of theirs must have been seen truly.
     in_force_before: BTreeSet<ServiceName>,
     listed: Option<Instant>,
+    /// What the first push was said to wait for.
+    said: Option<String>,
     retried: Instant,
     was_taken_over: bool,
 }
@@ -83,6 +89,7 @@ impl Core {
             inventories: BTreeSet::new(),
             in_force_before: BTreeSet::new(),
             listed: None,
+            said: None,
             retried: now,
             was_taken_over: false,
         }
@@ -137,6 +144,7 @@ impl Core {
                 self.open_when_listed(now);
             }
         }
+        self.say_what_is_awaited(now);
         if now.saturating_duration_since(self.retried) >= RETRY_REJECTED {
             self.retried = now;
             self.push.retry_rejected();
@@ -221,6 +229,63 @@ impl Core {
             || (self.sources.has(SourceName::Nomad) && self.planner.has_untold_tenant())
     }
 
+    /// The catalogues that are on.
+    fn catalogues(&self) -> Vec<SourceName> {
+        [SourceName::Consul, SourceName::Nomad]
+            .into_iter()
+            .filter(|source| self.sources.has(*source))
+            .collect()
+    }
+
+    /// What the first push waits for for as long as it takes, in words.
+    #[must_use]
+    pub fn waits_for(&self) -> Option<String> {
+        if self.push.is_open() {
+            return None;
+        }
+        if !self.sources.all_listed() {
+            let starting = self.sources.iter().filter(|(_, health)| health.state == SourceState::Starting);
+            let starting: Vec<_> = starting.map(|(name, _)| name.title()).collect();
+            return Some(format!("the first full listing of {}", starting.join(" and ")));
+        }
+        if !self.planner.knows_ports() || !self.inventories.contains(&AgentName::NetfilterAgent) {
+            return Some("the bridge ports and what is in force, from the netfilter-agent".to_owned());
+        }
+        let catalogues = self.catalogues();
+        let unanswered = self.planner.unanswered(&catalogues);
+        let awaited: Vec<_> =
+            unanswered.into_iter().filter(|name| self.in_force_before.contains(*name)).collect();
+        if awaited.is_empty() {
+            return None;
+        }
+        let catalogues: Vec<_> = catalogues.into_iter().map(SourceName::title).collect();
+        let shown: Vec<_> = awaited.iter().take(SHOWN).map(|name| name.as_str()).collect();
+        let more = if awaited.len() > SHOWN {
+            format!(" and {} more", awaited.len() - SHOWN)
+        } else {
+            String::new()
+        };
+        Some(format!(
+            "what {} says of services that are in force: {}{more}",
+            catalogues.join(" and "),
+            shown.join(", ")
+        ))
+    }
+
+    /// Nobody should have to guess why nothing changes.
+    fn say_what_is_awaited(&mut self, now: Instant) {
+        if self.push.is_open() || now.saturating_duration_since(self.started) < LONG_WAIT {
+            return;
+        }
+        let awaited = self.waits_for();
+        if awaited != self.said
+            && let Some(what) = &awaited
+        {
+            warn!("nothing is pushed yet, and what is in force stays: control waits for {what}");
+        }
+        self.said = awaited;
+    }
+
     /// The first-sync gate: an empty world is pushed only when it was truly seen.
     fn open_when_listed(&mut self, now: Instant) {
         // Without the bridge ports no container has an address of its own: all that is in force would be taken away.
@@ -232,9 +297,7 @@ impl Core {
             return;
         }
         let listed = *self.listed.get_or_insert(now);
-        let mut catalogues = vec![SourceName::Consul, SourceName::Nomad];
-        catalogues.retain(|source| self.sources.has(*source));
-        let unanswered = self.planner.unanswered(&catalogues);
+        let unanswered = self.planner.unanswered(&self.catalogues());
         let has_waited = now.saturating_duration_since(listed) >= ANSWER_WAIT;
         if !has_waited && (self.planner.has_unproven() || self.awaits_tenants()) {
             return;

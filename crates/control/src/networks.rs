@@ -253,7 +253,7 @@ impl Keeper {
                 failed.retain(|user, _| !world.own.contains_key(user));
                 judgement.problems.extend(failed);
                 self.tell(&world).await?;
-                self.complain(&judgement.problems);
+                self.complain(&judgement.problems).await?;
                 return Ok(Looked { world, problems: judgement.problems });
             }
             for step in judgement.steps {
@@ -293,11 +293,15 @@ impl Keeper {
     }
 
     /// Says each problem once.
-    fn complain(&mut self, problems: &BTreeMap<UserName, Arc<str>>) {
+    async fn complain(&mut self, problems: &BTreeMap<UserName, Arc<str>>) -> Result<(), End> {
+        if *problems == self.problems {
+            return Ok(());
+        }
         for (user, why) in problems.iter().filter(|(user, why)| self.problems.get(*user) != Some(*why)) {
             warn!(%user, %why, "no network");
         }
         self.problems.clone_from(problems);
+        self.sink.send(Observation::NoNetwork(problems.clone())).await.map_err(|_| End::Unheard)
     }
 
     async fn carry_out(&mut self, daemon: &Daemon, order: Order) -> Result<(), End> {

@@ -74,6 +74,8 @@ pub enum Observation {
     Created(Container),
     /// Every network that Steppe made: it replaces all that was known of them.
     Networks(Vec<Network>),
+    /// Users who need a network and can have none, and why: it replaces all that was known of them.
+    NoNetwork(BTreeMap<UserName, Arc<str>>),
     /// A container could not be attached to its user's network, and why.
     NotAttached(Arc<str>, Arc<str>),
     /// Whether a container's resolv.conf leads to dns, or why not: what its author chose is left.

@@ -29,8 +29,9 @@ pub fn readiness(status: &ControlStatus) -> Result<(), AwayKind> {
         .map(|agent| agent.name.as_str())
         .collect();
     Err(if down.is_empty() {
+        let waits_for = if status.waits_for.is_empty() { "the first plan" } else { &status.waits_for };
         AwayKind::NotReady {
-            waits_for: "the first plan".into(),
+            waits_for: waits_for.to_owned(),
             fix: "ask again in a second; if it stays so, see the log of steppe-control".into(),
         }
     } else {
@@ -70,6 +71,8 @@ mod tests {
     fn what_it_waits_for_is_named() {
         let mut status = unplanned();
         waits(&status, "the first plan", "ask again");
+        status.waits_for = "what Consul says of services that are in force: web".into();
+        waits(&status, "in force: web", "the log of steppe-control");
         let down = AgentState::Down.into();
         status.agents = vec![AgentStatus { name: "proxy".into(), state: down, ..AgentStatus::default() }];
         waits(&status, "what steppe-proxy has in force", "start steppe-proxy");

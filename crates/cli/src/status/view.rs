@@ -6,13 +6,13 @@ use steppe_api::v1::SourceState;
 use steppe_explain::{Answer, AwayKind, DNS, Paint, Style, age, clean, readiness};
 
 use super::{
-    Answers, Counts, Ignored, Moved, Source, Status,
+    Answers, Counts, Ignored, Missing, Moved, Source, Status,
     component::Component,
     doors::{doors, line, would_refuse},
 };
 use crate::table::{Cell, Table};
 
-/// How many of the ignored items are written out: a screen has some forty lines, and the advice stands at the end.
+/// How many of each kind of items are written out: a screen has some forty lines, and the advice stands at the end.
 const SHOWN: usize = 20;
 /// Agents that are asked themselves. Those that only control knows of come after them.
 const ASKED: [&str; 2] = ["proxy", "netfilter-agent"];
@@ -59,6 +59,7 @@ impl From<Answers> for Status {
             counts: None,
             doors: answers.doors.as_ref().map(doors).filter(|doors| !doors.is_empty()),
             moved_networks: Vec::new(),
+            missing_networks: Vec::new(),
             ignored: Vec::new(),
             next: None,
         };
@@ -74,6 +75,8 @@ impl From<Answers> for Status {
             let moved = control.moved_networks.into_iter();
             status.moved_networks =
                 moved.map(|n| Moved { user: n.user, subnet: n.subnet, reason: n.reason }).collect();
+            let missing = control.missing_networks.into_iter();
+            status.missing_networks = missing.map(|n| Missing { user: n.user, reason: n.reason }).collect();
             let ignored = control.ignored.into_iter();
             status.ignored =
                 ignored.map(|i| Ignored { origin: i.origin, text: i.text, reason: i.reason }).collect();
@@ -125,6 +128,7 @@ impl Status {
         }
         let counts = self.counts.as_ref()?;
         match () {
+            () if !self.missing_networks.is_empty() => Some("steppe network ls".into()),
             () if !self.ignored.is_empty() => Some("correct what is ignored, as its reason says".into()),
             () if counts.services_empty > 0 => Some("steppe services".into()),
             () if counts.workloads_without_address > 0 || counts.workloads_not_attached > 0 => {
@@ -157,6 +161,13 @@ impl Status {
         for Moved { user, subnet, reason } in &self.moved_networks {
             let _ =
                 writeln!(text, "moved: {}", clean(&format!("network of {user} is {subnet} here: {reason}")));
+        }
+        for Missing { user, reason } in self.missing_networks.iter().take(SHOWN) {
+            let _ = writeln!(text, "no network: {}", clean(&format!("{user} gets none: {reason}")));
+        }
+        if self.missing_networks.len() > SHOWN {
+            let more = self.missing_networks.len() - SHOWN;
+            let _ = writeln!(text, "no network: {more} more users, see steppe network ls");
         }
         for ignored in self.ignored.iter().take(SHOWN) {
             let Ignored { origin, text: written, reason } = ignored;

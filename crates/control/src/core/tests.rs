@@ -199,8 +199,30 @@ fn what_is_in_force_is_not_emptied_because_consul_does_not_answer() {
     bench.observe(Observation::Failed(SourceName::Consul, "service web: 500".into()));
     bench.wait(Duration::from_secs(3600));
     bench.nothing_is_sent();
+    let waits_for = bench.core.waits_for();
+    assert_eq!(waits_for.as_deref(), Some("what Consul says of services that are in force: web"));
+    assert_eq!(bench.core.said, waits_for);
     bench.observe(web());
     assert!(bench.sent(AgentName::Proxy).1);
+    assert_eq!(bench.core.waits_for(), None);
+}
+
+#[test]
+fn what_the_first_push_waits_for_is_told() {
+    let mut bench = Bench::new(BOTH);
+    AgentName::TRAFFIC.into_iter().for_each(|agent| bench.connect(agent, Vec::new()));
+    let waits_for = |bench: &Bench| bench.core.waits_for().unwrap();
+    assert_eq!(waits_for(&bench), "the first full listing of Docker and Consul");
+    bench.observe(Observation::Containers(Vec::new()));
+    assert_eq!(waits_for(&bench), "the first full listing of Consul");
+    assert_eq!(bench.core.said, None, "not yet for long");
+    bench.wait(LONG_WAIT);
+    assert_eq!(bench.core.said.as_deref(), Some("the first full listing of Consul"));
+    bench.observe(registrations());
+    assert!(waits_for(&bench).contains("the netfilter-agent"));
+    bench.list_ports();
+    bench.wait(Duration::ZERO);
+    assert_eq!(bench.core.waits_for(), None);
 }
 
 #[test]

@@ -28,6 +28,8 @@ pub struct Networks {
 pub struct Changed {
     /// Resources that are new or different, and `None` for those that are gone.
     pub resources: Vec<(ResourceId, Option<Planned>)>,
+    /// Users who had none before.
+    pub new: BTreeSet<UserName>,
     /// Bridges that are somebody else's than before, or nobody's.
     pub bridges: BTreeSet<Arc<str>>,
     /// Whether any address means something else than before.
@@ -83,6 +85,7 @@ impl Networks {
             changed.subnets = true;
             changed.resources.push((resource(gone).id(), None));
         }
+        changed.new = new.keys().filter(|user| !self.by_user.contains_key(*user)).cloned().collect();
         let bridges = self.by_bridge.keys().chain(by_bridge.keys());
         changed.bridges =
             bridges.filter(|bridge| self.by_bridge.get(*bridge) != by_bridge.get(*bridge)).cloned().collect();

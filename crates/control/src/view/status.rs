@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use steppe_api::v1;
+use steppe_model::UserName;
 
 use super::millis;
 use crate::{
@@ -42,6 +43,8 @@ pub fn status(core: &Core, now: Instant) -> v1::ControlStatus {
         takeover_in_force: core.push.is_taken_over(),
         workloads_not_attached: not_attached.count() as u64,
         moved_networks: core.planner.networks().filter_map(moved).collect(),
+        missing_networks: core.planner.without_network().map(missing).collect(),
+        waits_for: core.waits_for().unwrap_or_default(),
     }
 }
 
@@ -62,6 +65,10 @@ fn shown_agents(core: &Core) -> impl Iterator<Item = AgentName> {
 fn moved(network: &Network) -> Option<v1::MovedNetwork> {
     let reason = network.moved.as_ref()?.to_string();
     Some(v1::MovedNetwork { user: network.user.to_string(), subnet: network.subnet.to_string(), reason })
+}
+
+fn missing((user, why): (&UserName, &str)) -> v1::MissingNetwork {
+    v1::MissingNetwork { user: user.to_string(), reason: why.to_owned() }
 }
 
 fn agent_status(core: &Core, agent: AgentName, now: Instant) -> v1::AgentStatus {

@@ -39,7 +39,7 @@ pub(super) fn info(core: &Core, workload: &Workload, attached: &[Attached]) -> v
             .find_map(|one| one.network.as_ref())
             .map(ToString::to_string)
             .unwrap_or_default(),
-        not_attached: core.planner.not_attached(workload).unwrap_or_default().to_owned(),
+        not_attached: core.planner.not_attached(workload).unwrap_or_default().into_owned(),
         names: workload.guarded.then(|| names(core, workload)),
     }
 }

@@ -1,6 +1,7 @@
 use steppe_api::v1::{
     About, AgentState, AgentStatus, ControlStatus, DnsStatus, DoorMode, DoorName, DoorState, Ignored,
-    ListDoorsResponse, MovedNetwork, NetfilterStatus, ProxyStatus, Reject, SourceStatus, Upstream,
+    ListDoorsResponse, MissingNetwork, MovedNetwork, NetfilterStatus, ProxyStatus, Reject, SourceStatus,
+    Upstream,
 };
 use steppe_daemon::Process;
 use steppe_explain::{Away, AwayKind};
@@ -269,6 +270,11 @@ fn doors_networks_and_who_is_not_on_one_are_told() {
     let said = text(&answers);
     assert!(said.contains("workloads 41 (1 not on their user's network)"), "{said}");
     assert!(said.ends_with("next: steppe workloads\n"), "{said}");
+    answers.control.as_mut().unwrap().missing_networks =
+        vec![MissingNetwork { user: "bob".into(), reason: "no /24 of 10.208.0.0/12 is free".into() }];
+    let said = text(&answers);
+    assert!(said.contains("no network: bob gets none: no /24 of 10.208.0.0/12 is free\n"), "{said}");
+    assert!(said.ends_with("next: steppe network ls\n"), "{said}");
     answers.control = Err(down(Process::Control));
     assert!(text(&answers).contains("\ndoors: published audit, would have refused 412 packets\n"));
 }

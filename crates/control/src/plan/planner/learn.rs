@@ -52,6 +52,7 @@ impl Planner {
                 let changed = self.networks.list(networks);
                 self.take_networks(changed);
             }
+            Observation::NoNetwork(users) => self.wishes.without_network = users,
             Observation::NotAttached(id, why) => self.set_not_attached(id, why),
             Observation::Resolver(id, says) => self.set_resolver(id, says),
             Observation::Users(users) => self.set_users(users),

@@ -1,6 +1,7 @@
 //! What others must do for containers: networks that must be there, containers that must be attached to them, and resolv.conf.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
@@ -30,6 +31,8 @@ pub(super) struct Wishes {
     needed_by: MultiMap<UserName, Arc<str>>,
     /// The users wished for last.
     users: BTreeSet<UserName>,
+    /// Users who can have no network, and why.
+    pub(super) without_network: BTreeMap<UserName, Arc<str>>,
     /// Containers that were made, and have not started.
     created: BTreeMap<Arc<str>, Container>,
     /// Those that somebody was asked to attach.
@@ -67,6 +70,15 @@ impl Planner {
 
     /// Takes in what has changed of networks.
     pub(super) fn take_networks(&mut self, changed: Changed) {
+        // Whoever waited for one in vain is moved to it now.
+        for user in &changed.new {
+            for id in self.wishes.needed_by.get(user) {
+                if self.wishes.not_attached.remove(id).is_some() {
+                    self.wishes.attached.remove(id);
+                    self.dirty_workloads.insert(id.clone());
+                }
+            }
+        }
         self.told.extend(changed.resources);
         let on_bridges = changed.bridges.iter().flat_map(|bridge| self.index.of_bridge(bridge));
         self.dirty_workloads.extend(on_bridges.cloned());
@@ -116,14 +128,22 @@ impl Planner {
 
     /// Why a container that asks for it could not be attached to its user's network.
     #[must_use]
-    pub fn not_attached(&self, workload: &Workload) -> Option<&str> {
+    pub fn not_attached(&self, workload: &Workload) -> Option<Cow<'_, str>> {
         if !workload.wants_network || workload.is_member {
             return None;
         }
-        if workload.user.is_none() {
-            return Some("it belongs to no user: label steppe.user=USER");
+        let Some(user) = &workload.user else {
+            return Some("it belongs to no user: label steppe.user=USER".into());
+        };
+        if let Some(why) = self.wishes.without_network.get(user) {
+            return Some(format!("{user} gets no network: {why}").into());
         }
-        self.wishes.not_attached.get(&workload.container.id).map(|why| &**why)
+        self.wishes.not_attached.get(&workload.container.id).map(|why| (&**why).into())
+    }
+
+    /// Users who need a network and can have none, and why.
+    pub fn without_network(&self) -> impl Iterator<Item = (&UserName, &str)> {
+        self.wishes.without_network.iter().map(|(user, why)| (user, &**why))
     }
 
     /// Whether a container's resolv.conf leads to dns, or why not; `None` when nobody knows.

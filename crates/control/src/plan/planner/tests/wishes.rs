@@ -73,8 +73,9 @@ fn who_is_there_or_does_not_ask_is_not_attached() {
 fn a_container_that_could_not_be_attached_says_why_until_it_is() {
     let mut planner = planner();
     let own = || container(1, &[ALICES, WANTS]);
-    let why =
-        |planner: &Planner| planner.not_attached(planner.workload(&own().id).unwrap().0).map(str::to_owned);
+    let why = |planner: &Planner| {
+        planner.not_attached(planner.workload(&own().id).unwrap().0).map(|why| why.into_owned())
+    };
     tell(&mut planner, Observation::Networks(vec![network("alice")]));
     tell(&mut planner, Observation::Container(own()));
     assert_eq!(why(&planner), None);
@@ -82,6 +83,28 @@ fn a_container_that_could_not_be_attached_says_why_until_it_is() {
     assert_eq!(why(&planner).as_deref(), Some("it runs under gVisor"));
     tell(&mut planner, Observation::Container(on_network("alice", own())));
     assert_eq!(why(&planner), None);
+}
+
+#[test]
+fn whoever_waited_for_a_network_in_vain_is_attached_when_there_is_one() {
+    let mut planner = planner();
+    let own = || container(1, &[ALICES, WANTS]);
+    let why = |planner: &Planner| {
+        planner.not_attached(planner.workload(&own().id).unwrap().0).map(|why| why.into_owned())
+    };
+    assert_eq!(tell(&mut planner, Observation::Container(own())).attach.len(), 1);
+    let no_room = BTreeMap::from([("alice".parse().unwrap(), "all is taken".into())]);
+    tell(&mut planner, Observation::NoNetwork(no_room));
+    assert_eq!(why(&planner).as_deref(), Some("alice gets no network: all is taken"));
+    tell(&mut planner, Observation::NotAttached(own().id, "it is not there".into()));
+    let others = Observation::Networks(vec![network("bob")]);
+    assert!(tell(&mut planner, others).attach.is_empty());
+    tell(&mut planner, Observation::NoNetwork(BTreeMap::new()));
+    assert_eq!(why(&planner).as_deref(), Some("it is not there"));
+    let both = || Observation::Networks(vec![network("alice"), network("bob")]);
+    assert_eq!(tell(&mut planner, both()).attach.len(), 1);
+    assert_eq!(why(&planner), None);
+    assert!(tell(&mut planner, both()).attach.is_empty());
 }
 
 #[test]
