@@ -21,6 +21,11 @@ fn networks(container: &Container) -> Vec<(String, String)> {
         .collect()
 }
 
+/// Its interfaces with their addresses, and its routes.
+fn inside(container: &Container) -> String {
+    ["addr", "route"].map(|what| container.exec(&["ip", "-4", "-o", what, "show"]).ok()).concat()
+}
+
 /// Waits until it is on alice's network alone, and returns its address there.
 #[track_caller]
 fn wait_attached(container: &Container) -> Ipv4Addr {
@@ -121,15 +126,22 @@ fn what_would_break_stays_as_it_is_and_is_reported() {
     let floating = a.docker.run(asks(Run::serve("floating", 80).publish(80)));
     let placed = a.docker.run(asks(Run::serve("placed", 80).network("own")));
     let hosted = a.docker.run(asks(Run::idle("hosted").network("host")));
-    let all = [&gvisor, &floating, &placed, &hosted];
+    let shares = a.docker.run(asks(Run::idle("shares").network("container:placed")));
+    let all = [&gvisor, &floating, &placed, &hosted, &shares];
     let before = all.map(networks);
+    let apart = [&floating, &placed];
+    let interfaces = apart.map(inside);
     let port = floating.published(80);
     a.suite.start();
     wait_not_attached(a, "gvisor", "under runsc");
     wait_not_attached(a, "floating", "which Docker chose");
     wait_not_attached(a, "placed", "network own");
     wait_not_attached(a, "hosted", "host");
+    wait_not_attached(a, "shares", "its network mode is container:");
+    let status = a.steppe(&["status"]).stdout;
+    assert!(status.contains("5 not on their user's network"), "{status}");
     assert_eq!(all.map(networks), before);
+    assert_eq!(apart.map(inside), interfaces);
     assert_eq!(a.connect((a.address, port), SOON).outcome, Outcome::Ok("floating".to_owned()));
     assert_eq!(a.connect((gvisor.address(), 80), SOON).outcome, Outcome::Ok("gvisor".to_owned()));
 

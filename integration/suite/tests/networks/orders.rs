@@ -1,9 +1,13 @@
 //! What an operator orders, and what is refused.
 
-use steppe_testbed::{Cluster, Identity, eventually, programs, throughout};
+use steppe_testbed::{Cluster, Identity, Run, eventually, programs, throughout};
 
 use super::{PATIENCE, member, network, subnet, wait_network};
 use crate::common::SOON;
+
+/// Another than dns has when nobody says otherwise, and the proxy's own.
+const DNS: &str = "169.254.77.60";
+const LISTENER: &str = "169.254.77.54";
 
 #[test]
 fn an_operator_makes_and_removes_networks_and_nothing_in_use_goes() {
@@ -61,6 +65,9 @@ fn what_steppe_did_not_make_is_left_alone_and_said() {
     a.docker.create_network("steppe-alice", "10.99.0.0/24");
     let foreign = network(a, "alice");
     a.suite.control.arg("--network-idle").arg("1s").arg("--users").arg("alice,bob");
+    for daemon in [&a.suite.control, &a.suite.netfilter_agent, &a.suite.dns] {
+        daemon.arg(format!("--dns-address={DNS}"));
+    }
     a.suite.start();
     wait_network(a, "bob");
     let listed = a.steppe(&["network", "ls"]).stdout;
@@ -71,21 +78,39 @@ fn what_steppe_did_not_make_is_left_alone_and_said() {
     assert_eq!(wanted.code, 1, "{wanted:?}");
     assert!(wanted.stdout.contains("would come back"), "{wanted:?}");
     assert_eq!(network(a, "alice"), foreign);
+    let waits = Run::idle("waits").label("steppe.user", "alice").label("steppe.attach", "true");
+    let waits = a.docker.run(waits);
+    for command in [&["status"][..], &["workloads"], &["explain", "waits", "anything"]] {
+        eventually(SOON, "who has no network is told", || {
+            let said = a.steppe(command).stdout;
+            let is_told = said.contains("alice get") && said.contains("that Steppe did not make");
+            if is_told { Ok(()) } else { Err(said) }
+        });
+    }
     // It goes, and hers comes.
     a.docker.remove_network("steppe-alice");
     assert_ne!(subnet(&wait_network(a, "alice")), "10.99.0.0/24");
+    eventually(PATIENCE, "it is moved there", || match waits.inspect()["NetworkSettings"]["Networks"] {
+        ref on if on["steppe-alice"].is_null() => Err(on.to_string()),
+        _ => Ok(()),
+    });
+    waits.remove();
 
     // Nothing of Steppe is left afterwards but what is in use.
     let one = a.docker.run(member("one", "bob"));
     for daemon in a.suite.all() {
         daemon.terminate(PATIENCE);
     }
-    let left = a.steppe(&["uninstall"]);
+    let addresses = || a.sh("ip -4 -brief addr show dev lo").ok();
+    assert!([DNS, LISTENER].iter().all(|own| addresses().contains(own)), "{}", addresses());
+    let dns_address = format!("--dns-address={DNS}");
+    let left = a.steppe(&["uninstall", &dns_address]);
     assert_eq!(left.code, 1, "{left:?}");
     assert!(left.stdout.contains("FAIL network steppe-bob: in use by one"), "{left:?}");
     assert!(network(a, "alice").is_null() && !network(a, "bob").is_null());
+    assert!(![DNS, LISTENER].iter().any(|own| addresses().contains(own)), "{}", addresses());
     one.remove();
-    let clean = a.steppe(&["uninstall"]);
+    let clean = a.steppe(&["uninstall", &dns_address]);
     assert_eq!(clean.code, 0, "{clean:?}");
     assert!(network(a, "bob").is_null());
 }
