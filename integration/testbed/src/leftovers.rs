@@ -30,6 +30,12 @@ impl Leftovers {
         Self { id, directory, has_nomad: !nomads().is_empty() }
     }
 
+    /// Whether a host of it ran a Nomad; another cluster's may run still.
+    fn ran_nomad(&self) -> bool {
+        let mut hosts = read_dir(&self.directory).into_iter().flatten().flatten();
+        hosts.any(|host| host.path().join("nomad.log").exists())
+    }
+
     /// While this file exists, nothing is removed.
     pub(crate) fn keep(&self) -> PathBuf {
         self.directory.join("keep")
@@ -39,8 +45,9 @@ impl Leftovers {
 impl Drop for Leftovers {
     fn drop(&mut self) {
         if !self.keep().exists() {
+            let ran_nomad = self.ran_nomad();
             remove(&self.id);
-            if !self.has_nomad {
+            if ran_nomad && !self.has_nomad {
                 nomads().iter().for_each(|cgroup| remove_cgroup(cgroup));
             }
         }
