@@ -33,15 +33,14 @@ pub(crate) use sets::{CLOSED_FOR, Key, Kind, SETS, Set, SetName};
 
 /// The name of both tables. Nothing outside them is ever touched.
 pub(crate) const TABLE: &str = "steppe";
-/// The named counter, one in each table: packets for a virtual IP that came from nobody we know, dropped.
+/// The named counter: packets for a virtual IP that came by a bridge from nobody we know, dropped.
 pub(crate) const UNKNOWN_COUNTER: &str = "unknown";
 /// What the door `dns` refused, one in each table.
 pub(crate) const DNS_COUNTER: &str = ask::COUNTER;
 /// What the door `spoofing` refused.
 pub(crate) const SPOOFING_COUNTER: &str = spoofing::COUNTER;
 /// All named counters.
-pub(crate) const COUNTERS: [(Family, &str); 8] = [
-    (Family::Inet, UNKNOWN_COUNTER),
+pub(crate) const COUNTERS: [(Family, &str); 7] = [
     (Family::Inet, counter::NETWORKS),
     (Family::Inet, counter::PUBLISHED),
     (Family::Inet, counter::LEAVING),

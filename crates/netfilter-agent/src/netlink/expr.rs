@@ -182,7 +182,7 @@ fn lookup(set: SetName, key: Register) -> Vec<(u32, Setting)> {
     ]
 }
 
-/// Offsets: RFC 791 §3.1, RFC 8200 §3, RFC 826, RFC 9293 §3.1 (UDP's is the same), IEEE 802.3.
+/// Offsets: RFC 791 §3.1, RFC 8200 §3, RFC 826, RFC 4443 §2.1, RFC 9293 §3.1 (UDP's is the same), IEEE 802.3.
 fn packet(part: PacketPart, to: Register) -> Vec<(u32, Setting)> {
     let (base, offset, length) = match part {
         PacketPart::SourceMac => (libc::NFT_PAYLOAD_LL_HEADER, 6, 6),
@@ -192,6 +192,7 @@ fn packet(part: PacketPart, to: Register) -> Vec<(u32, Setting)> {
         PacketPart::ArpSenderIp => (libc::NFT_PAYLOAD_NETWORK_HEADER, 14, 4),
         PacketPart::SourceAddress6 => (libc::NFT_PAYLOAD_NETWORK_HEADER, 8, 16),
         PacketPart::DestinationAddress6 => (libc::NFT_PAYLOAD_NETWORK_HEADER, 24, 16),
+        PacketPart::Icmpv6Type => (libc::NFT_PAYLOAD_TRANSPORT_HEADER, 0, 1),
         PacketPart::SourceAddress => (libc::NFT_PAYLOAD_NETWORK_HEADER, 12, 4),
         PacketPart::DestinationAddress => (libc::NFT_PAYLOAD_NETWORK_HEADER, 16, 4),
         PacketPart::DestinationPort => (libc::NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2),

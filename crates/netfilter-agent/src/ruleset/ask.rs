@@ -16,7 +16,6 @@ use super::{
 pub(crate) const COUNTER: &str = "dns";
 
 const TO_DNS: &str = "to_dns";
-const UNBOUND: &str = "unbound";
 const ASKING: &str = "asking";
 const ASKING_LOCALLY: &str = "asking_locally";
 const REFUSE_DNS: &str = "refuse_dns";
@@ -61,8 +60,6 @@ pub(super) fn chains() -> Vec<Chain> {
                 sentence([drop_it()]),
             ],
         ),
-        // The bridge table has counted it.
-        chain(UNBOUND, vec![sentence([is_in(&[Part::Network], SetName::DnsShut), drop_it()])]),
         chain(
             ASKING,
             vec![
@@ -70,13 +67,8 @@ pub(super) fn chains() -> Vec<Chain> {
                 sentence([by_loopback(), accept()]),
                 ask(UDP),
                 ask(TCP),
-                // Not known yet: silence.
-                sentence([
-                    from_bridge(),
-                    unsaid(ipv4()),
-                    is_not_in(&sender, SetName::Workloads),
-                    goto(UNBOUND),
-                ]),
+                // Not known: the bridge table has counted it, and only watches, or it would not be here.
+                sentence([from_bridge(), unsaid(ipv4()), is_not_in(&sender, SetName::Workloads), accept()]),
                 sentence([goto(REFUSE_DNS)]),
             ],
         ),

@@ -9,7 +9,7 @@ use super::{
     kernel_path, spoofing,
     steps::{
         CONFIRMED, DNAT, R0, R1, R2, R3, begins, destination_in, end, for_listener, for_services,
-        from_workload, ipv4, ipv4_frame, is_bridge, new, originally_for_services, originally_tcp, rule, tcp,
+        from_workload, ipv4, ipv4_frame, new, originally_for_services, originally_tcp, rule, tcp,
     },
 };
 
@@ -148,20 +148,6 @@ fn services(addresses: Addresses) -> Vec<Chain> {
             REFUSE,
             None,
             vec![
-                // Not known yet: silence, so that the client's next try finds its rule.
-                rule(
-                    format!(
-                        "meta iifkind \"bridge\" iifname . ip saddr != @workloads counter name \"{UNKNOWN_COUNTER}\" drop"
-                    ),
-                    [
-                        is_bridge(Known::InputKind),
-                        ipv4(),
-                        from_workload(Expression::NotIn(SetName::Workloads, R0)),
-                        vec![Expression::Count(UNKNOWN_COUNTER)],
-                        end(Verdict::Drop),
-                    ]
-                    .concat(),
-                ),
                 // For the element's counter alone.
                 rule(
                     "ip daddr @vips",
@@ -339,6 +325,7 @@ fn bridge_hooks(addresses: Addresses) -> Vec<Chain> {
             None,
             vec![
                 spoofing::bound(),
+                // Not known yet: silence, so that the client's next try finds its rule.
                 rule(
                     format!("counter name \"{UNKNOWN_COUNTER}\" drop"),
                     vec![Expression::Count(UNKNOWN_COUNTER), Expression::Verdict(Verdict::Drop)],

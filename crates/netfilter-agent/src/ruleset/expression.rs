@@ -25,6 +25,8 @@ pub(crate) enum PacketPart {
     SourceAddress6,
     /// `ip6 daddr`
     DestinationAddress6,
+    /// `icmpv6 type`
+    Icmpv6Type,
     /// `arp htype`, `ptype`, `hlen` and `plen`
     ArpFormat,
     /// `arp saddr ether`

@@ -4,14 +4,16 @@
 use super::{
     Chain, ChainKind, Comparison, Expression, Hook, PacketPart, Rule, SetName,
     chains::{bridge, hook, priority},
+    expression::Known,
     phrases::{Part, Phrase, accept, count, drop_it, goto, is_in, is_not_in, jump, phrase, sentence, unsaid},
-    steps::{ETHERTYPE_ARP, ETHERTYPE_IPV4, R0, ether_type},
+    steps::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ICMPV6, R0, ether_type},
 };
 
 /// The name of its counter.
 pub(crate) const COUNTER: &str = "spoofing";
 
 const SPOOFED: &str = "spoofed";
+const OWN_IPV6: &str = "own_ipv6";
 const SPOOFING: &str = "spoofing";
 
 /// `iifname . ether saddr . ip saddr @bindings accept`. What is tagged for a VLAN is no IPv4 by its Ethernet header.
@@ -42,15 +44,49 @@ fn probe() -> Phrase {
     phrase("arp saddr ip 0.0.0.0", steps)
 }
 
+/// `ip6 daddr ff02::/16`: to several on the link (RFC 4291 §2.7).
+fn to_the_link() -> Phrase {
+    let steps = vec![
+        Expression::Packet(PacketPart::DestinationAddress6, R0),
+        Expression::Mask(R0, [&[0xff; 2][..], &[0; 14]].concat()),
+        Expression::Compare(R0, Comparison::Equal, [&[0xff, 2][..], &[0; 14]].concat()),
+    ];
+    phrase("ip6 daddr ff02::/16", [ether_type(ETHERTYPE_IPV6), steps].concat())
+}
+
+/// `icmpv6 type …`
+fn message(name: &str, number: u8) -> Phrase {
+    let steps = vec![
+        Expression::Known(Known::Transport, R0),
+        Expression::Compare(R0, Comparison::Equal, vec![ICMPV6]),
+        Expression::Packet(PacketPart::Icmpv6Type, R0),
+        Expression::Compare(R0, Comparison::Equal, vec![number]),
+    ];
+    phrase(format!("icmpv6 type {name}"), [ether_type(ETHERTYPE_IPV6), steps].concat())
+}
+
 /// Those chains that others go to first.
 pub(super) fn chains() -> Vec<Chain> {
     let spoofed = || goto(SPOOFED);
+    // It counts by container.
+    let guarded = || is_in(&[Part::InputName], SetName::Guarded);
     vec![
         bridge(
             SPOOFED,
             None,
             vec![
                 sentence([count(COUNTER)]),
+                sentence([is_in(&[Part::LinkType], SetName::SpoofingShut), drop_it()]),
+            ],
+        ),
+        // Every stack that has IPv6 asks and reports by itself, which is no lie. An answer that nobody asked for may be one
+        // (RFC 4861 §4.2, §4.4).
+        bridge(
+            OWN_IPV6,
+            None,
+            vec![
+                sentence([message("nd-router-advert", 134), guarded(), spoofed()]),
+                sentence([message("nd-neighbor-advert", 136), guarded(), spoofed()]),
                 sentence([is_in(&[Part::LinkType], SetName::SpoofingShut), drop_it()]),
             ],
         ),
@@ -73,8 +109,14 @@ pub(super) fn chains() -> Vec<Chain> {
                     is_in(&[Part::InputName, Part::ArpSenderMac], SetName::Hardware),
                     accept(),
                 ]),
+                // By a guarded workload's own hardware address.
+                sentence([
+                    is_in(&[Part::InputName, Part::SourceMac], SetName::Hardware),
+                    to_the_link(),
+                    goto(OWN_IPV6),
+                ]),
                 // Whatever else a guarded workload sends.
-                sentence([is_in(&[Part::InputName], SetName::Guarded), spoofed()]),
+                sentence([guarded(), spoofed()]),
                 // By an address of a network, whoever it is.
                 sentence([
                     unsaid(ether_type(ETHERTYPE_IPV4)),

@@ -28,10 +28,14 @@ pub(super) const IPV4: u8 = 2;
 pub(super) const IPV6: u8 = 10;
 /// `IPPROTO_UDP`.
 pub(super) const UDP: u8 = 17;
+/// `IPPROTO_ICMPV6`.
+pub(super) const ICMPV6: u8 = 58;
 /// `IPPROTO_TCP`.
 pub(super) const TCP: u8 = 6;
 /// `ETH_P_IP`.
 pub(super) const ETHERTYPE_IPV4: u16 = 0x0800;
+/// `ETH_P_IPV6`.
+pub(super) const ETHERTYPE_IPV6: u16 = 0x86dd;
 /// `ETH_P_ARP`.
 pub(super) const ETHERTYPE_ARP: u16 = 0x0806;
 

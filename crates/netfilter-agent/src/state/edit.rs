@@ -216,17 +216,13 @@ pub(super) fn workload(bound: &Bound) -> Vec<Element> {
     let known = Element { comment: workload_comment(&bound.workload), ..element(SetName::Workloads, key) };
     let port = Value::EMPTY.interface(bound.port);
     let hardware = port.mac(bound.workload.mac);
-    let mut elements = vec![
-        known,
-        element(SetName::Bindings, hardware.ip(ip)),
-        element(SetName::Hardware, hardware),
-        element(SetName::Askers, port),
-    ];
+    let mut elements =
+        vec![known, element(SetName::Bindings, hardware.ip(ip)), element(SetName::Askers, port)];
     if bound.workload.guarded {
         elements.push(element(SetName::Leaving, key));
     }
     if bound.workload.guarded || bound.member {
-        elements.push(element(SetName::Guarded, port));
+        elements.extend([element(SetName::Guarded, port), element(SetName::Hardware, hardware)]);
     }
     if bound.member {
         elements.push(element(SetName::Members, port));

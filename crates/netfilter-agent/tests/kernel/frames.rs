@@ -103,11 +103,16 @@ pub fn arp(operation: u8, (mac, ip): (Mac, Ipv4Addr), wanted: Ipv4Addr, text: &s
     [&head[..], &mac, &ip.octets(), &[0; 6], &wanted.octets(), text.as_bytes()].concat()
 }
 
-/// A packet without content.
+/// A packet for all nodes.
 pub fn ipv6(next: u8, rest: &[u8]) -> Vec<u8> {
+    ipv6_to("ff02::1", next, rest)
+}
+
+/// A packet from an address of the link's.
+pub fn ipv6_to(to: &str, next: u8, rest: &[u8]) -> Vec<u8> {
     let length = (rest.len() as u16).to_be_bytes();
     let head = [0x60, 0, 0, 0, length[0], length[1], next, 255];
     let from = "fe80::42".parse::<std::net::Ipv6Addr>().unwrap().octets();
-    let to = "ff02::1".parse::<std::net::Ipv6Addr>().unwrap().octets();
+    let to = to.parse::<std::net::Ipv6Addr>().unwrap().octets();
     [&head[..], &from, &to, rest].concat()
 }

@@ -7,7 +7,7 @@ use steppe_api::v1::{DoorMode, DoorName};
 use crate::{
     agent::Agent,
     control::{Control, block_on, until, workload, workload_id},
-    frames::{ARP, BROADCAST, IPV4, IPV6, Wire, arp, ethernet, ipv4, ipv6, mac, udp},
+    frames::{ARP, BROADCAST, IPV4, IPV6, Wire, arp, ethernet, ipv4, ipv6, ipv6_to, mac, udp},
     keep::{doors, guarded, network},
     net::{Container, Host, receive},
 };
@@ -35,6 +35,21 @@ fn honest(container: &Container) -> Frames {
     ]
 }
 
+/// What a stack that has IPv6 says by itself, and other IPv6 for all: not heard, and no lie.
+fn noise(container: &Container) -> Frames {
+    let own = mac(&container.mac);
+    let all = |to, next, rest: &[u8]| ethernet(own, BROADCAST, IPV6, &ipv6_to(to, next, rest));
+    vec![
+        ("asks for a router", all("ff02::2", 58, b"\x85\0\0\0 asks for a router")),
+        ("is it free", all("ff02::1:ff00:42", 58, b"\x87\0\0\0 is it free")),
+        ("in which groups", all("ff02::16", 0, &[ALERT, b"\x8f\0\0\0 in which groups"].concat())),
+        ("datagram for all", all("ff02::fb", 17, b"\x14\xe9\x14\xe9\0\x19\0\0 datagram for all")),
+    ]
+}
+
+/// Hop-by-hop options with a router alert, ICMPv6 behind them (RFC 2711, RFC 8200 §4.3).
+const ALERT: &[u8] = &[58, 0, 5, 2, 0, 0, 1, 0];
+
 fn lies(container: &Container) -> Frames {
     let (own, ip, foreign) = (mac(&container.mac), container.ip, mac(FOREIGN));
     let all = |kind, rest: Vec<u8>| ethernet(own, BROADCAST, kind, &rest);
@@ -59,8 +74,11 @@ fn lies(container: &Container) -> Frames {
         ("probe by foreign mac", all(ARP, arp(1, (foreign, nobody), ip, "probe by foreign mac"))),
         ("probe in foreign frame", masked(ARP, arp(1, (own, nobody), ip, "probe in foreign frame"))),
         ("reverse arp", all(0x8035, arp(3, (own, ip), ip, "reverse arp"))),
-        ("ipv6 packet", all(IPV6, ipv6(59, b"ipv6 packet"))),
+        ("ipv6 for one", all(IPV6, ipv6_to("fe80::1", 59, b"ipv6 for one"))),
+        ("ipv6 by foreign mac", masked(IPV6, ipv6(58, b"\x85\0\0\0 ipv6 by foreign mac"))),
         ("neighbour advertisement", all(IPV6, ipv6(58, b"\x88\0\0\0 neighbour advertisement"))),
+        ("router advertisement", all(IPV6, ipv6(58, b"\x86\0\0\0 router advertisement"))),
+        ("behind an alert", all(IPV6, ipv6(0, &[ALERT, b"\x88\0\0\0 behind an alert"].concat()))),
         ("tagged for a vlan", tagged(0x8100, udp(ip, EVERYBODY, 9, "tagged for a vlan"))),
         ("tagged by a provider", tagged(0x88a8, udp(ip, EVERYBODY, 9, "tagged by a provider"))),
         ("frame with a length", all(60, b"BBB frame with a length".iter().copied().chain([0; 60]).collect())),
@@ -125,14 +143,18 @@ fn a_guarded_workload_is_heard_by_its_own_addresses_alone() {
     let stage = stage();
     block_on(async {
         let mut control = stage.control().await;
-        let (honest, lies) = (honest(&stage.liar), lies(&stage.liar));
+        let (honest, noise, lies) = (honest(&stage.liar), noise(&stage.liar), lies(&stage.liar));
         for mode in [DoorMode::Enforce, DoorMode::Audit, DoorMode::Off] {
             control.keep(DoorName::Spoofing, mode).await;
             let before = control.refused(DoorName::Spoofing).await;
             let all_are_heard = names(&honest);
             assert_eq!(stage.heard(&stage.liar, &honest), [all_are_heard.clone(), all_are_heard], "{mode:?}");
             assert_eq!(control.refused(DoorName::Spoofing).await, before, "{mode:?}");
-            let expected = if mode == DoorMode::Enforce { Vec::new() } else { names(&lies) };
+            let unless_shut = |frames| if mode == DoorMode::Enforce { Vec::new() } else { names(frames) };
+            let expected = unless_shut(&noise);
+            assert_eq!(stage.heard(&stage.liar, &noise), [expected.clone(), expected], "{mode:?}");
+            assert_eq!(control.refused(DoorName::Spoofing).await, before, "{mode:?}");
+            let expected = unless_shut(&lies);
             assert_eq!(stage.heard(&stage.liar, &lies), [expected.clone(), expected], "{mode:?}");
             let counted = control.refused(DoorName::Spoofing).await - before;
             assert_eq!(counted, if mode == DoorMode::Off { 0 } else { lies.len() as u64 }, "{mode:?}");
@@ -141,7 +163,7 @@ fn a_guarded_workload_is_heard_by_its_own_addresses_alone() {
         assert_eq!(of, [(workload_id(&stage.liar), 2 * lies.len() as u64)]);
         // Who is not guarded does as it likes.
         control.keep(DoorName::Spoofing, DoorMode::Enforce).await;
-        let others = self::lies(&stage.plain);
+        let others = [self::lies(&stage.plain), self::noise(&stage.plain)].concat();
         assert_eq!(stage.heard(&stage.plain, &others)[0], names(&others));
     });
 }
