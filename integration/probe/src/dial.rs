@@ -11,11 +11,10 @@ use steppe_probe::{Outcome, greet, read_name};
 
 /// A datagram that was lost on its way is sent again after this.
 const AGAIN: Duration = Duration::from_millis(300);
-/// EINPROGRESS: what connect(2) says when SO_SNDTIMEO has passed.
-const IN_PROGRESS: i32 = 115;
 
 /// Prints `TARGET OUTCOME` for each target as soon as it is known. A target is `tcp/ADDR:PORT`, `udp/ADDR:PORT`, or the
-/// same with a name for ADDR, or `dns-tcp/ADDR:PORT/NAME` or `dns-udp/ADDR:PORT/NAME`, which asks for a name. `--from ADDR:PORT` is the source, of which either may be the unspecified one.
+/// same with a name for ADDR, or `dns-tcp/ADDR:PORT/NAME` or `dns-udp/ADDR:PORT/NAME`, which asks for a name. `tcp%DEVICE/ADDR:PORT` goes
+/// by that device whatever the routes say. `--from ADDR:PORT` is the source, of which either may be the unspecified one.
 pub(crate) fn dial(args: &Args) -> std::result::Result<(), String> {
     let timeout = args.millis("timeout-ms", TIMEOUT_MS)?;
     let from = args.has("from").then(|| args.text("from")).transpose()?;
@@ -44,10 +43,11 @@ fn one(target: &str, from: Option<SocketAddr>, timeout: Duration) -> std::result
         return Ok(Outcome::NoName);
     };
     let asked = words.get(2).copied().unwrap_or_default();
+    let (protocol, device) = protocol.split_once('%').map_or((protocol, None), |(p, d)| (p, Some(d)));
     let result = match protocol {
-        "tcp" => tcp(to, from, timeout),
+        "tcp" => tcp(to, from, device, timeout),
         "udp" => udp(to, from, timeout),
-        "dns-tcp" | "dns-udp" => dns::address(to, protocol == "dns-tcp", asked, timeout),
+        "dns-tcp" | "dns-udp" => dns::address(to, protocol == "dns-tcp", from, asked, timeout),
         _ => return Err(format!("`{target}`: tcp/…, udp/…, dns-tcp/… or dns-udp/…?")),
     };
     Ok(result.map_or_else(|e| Outcome::of(&e), Outcome::Ok))
@@ -62,23 +62,23 @@ fn resolve(text: &str) -> Option<SocketAddr> {
     format!("{ip}%{}]{port}", device_index(device).ok()?).parse().ok()
 }
 
-fn tcp(to: SocketAddr, from: Option<SocketAddr>, timeout: Duration) -> Result<String> {
-    let Some(from) = from else {
+fn tcp(to: SocketAddr, from: Option<SocketAddr>, device: Option<&str>, timeout: Duration) -> Result<String> {
+    if from.is_none() && device.is_none() {
         return greet(to, timeout).map(|(_, name)| name);
-    };
+    }
     let began = Instant::now();
-    let stream = connect_from(from, to, timeout).map_err(|e| match e.raw_os_error() {
-        Some(IN_PROGRESS) => ErrorKind::TimedOut.into(),
-        _ => e,
-    })?;
+    let stream = connect_from(from.unwrap_or(any(to)), device, to, timeout)?;
     read_name(stream, timeout.saturating_sub(began.elapsed())).map(|(_, name)| name)
+}
+
+/// Whatever source the kernel chooses for it.
+pub(crate) fn any(to: SocketAddr) -> SocketAddr {
+    if to.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { (Ipv6Addr::UNSPECIFIED, 0).into() }
 }
 
 /// Sends a datagram, again and again, until the server answers with its name or an ICMP error comes.
 fn udp(to: SocketAddr, from: Option<SocketAddr>, timeout: Duration) -> Result<String> {
-    let any =
-        if to.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { (Ipv6Addr::UNSPECIFIED, 0).into() };
-    let socket = UdpSocket::bind(from.unwrap_or(any))?;
+    let socket = UdpSocket::bind(from.unwrap_or(any(to)))?;
     // Connected, so that ICMP errors are told.
     socket.connect(to)?;
     let until = Instant::now() + timeout;

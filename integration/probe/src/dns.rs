@@ -2,8 +2,9 @@
 
 use crate::args::Args;
 use crate::client::{TIMEOUT_MS, say};
+use crate::dial::any;
 use std::io::{Error, ErrorKind, Read, Result, Write};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 use steppe_probe::Outcome;
 use steppe_probe::message::{self, Message};
@@ -22,17 +23,23 @@ pub(crate) fn ask(args: &Args) -> std::result::Result<(), String> {
     let name = words.first().ok_or("which name?")?;
     let kind = words.get(1).map_or("A", String::as_str);
     let question = message::question(ID, name, message::kind(kind)?)?;
-    match exchange(server, args.has("tcp"), &question, timeout) {
+    match exchange(server, args.has("tcp"), None, &question, timeout) {
         Err(e) => say(&Outcome::of(&e).to_string()),
         Ok(bytes) => say(&Message::parse(&bytes)?.to_string()),
     }
 }
 
 /// Asks for a name's IPv4 address: the first that is told, or the code and no address.
-pub(crate) fn address(server: SocketAddr, tcp: bool, name: &str, timeout: Duration) -> Result<String> {
+pub(crate) fn address(
+    server: SocketAddr,
+    tcp: bool,
+    from: Option<SocketAddr>,
+    name: &str,
+    timeout: Duration,
+) -> Result<String> {
     let invalid = |message: String| Error::new(ErrorKind::InvalidData, message);
     let question = message::question(ID, name, 1).map_err(invalid)?;
-    let answer = Message::parse(&exchange(server, tcp, &question, timeout)?).map_err(invalid)?;
+    let answer = Message::parse(&exchange(server, tcp, from, &question, timeout)?).map_err(invalid)?;
     let told = answer.records.iter().find_map(|record| {
         let words: Vec<_> = record.split(' ').collect();
         (words[0] == "answer" && words[3] == "A").then(|| words[4].to_owned())
@@ -40,14 +47,24 @@ pub(crate) fn address(server: SocketAddr, tcp: bool, name: &str, timeout: Durati
     Ok(told.unwrap_or(answer.code))
 }
 
-fn exchange(server: SocketAddr, tcp: bool, question: &[u8], timeout: Duration) -> Result<Vec<u8>> {
-    if tcp { by_tcp(server, question, timeout) } else { by_udp(server, question, timeout) }
+/// `from` is the source of a datagram.
+fn exchange(
+    server: SocketAddr,
+    tcp: bool,
+    from: Option<SocketAddr>,
+    question: &[u8],
+    timeout: Duration,
+) -> Result<Vec<u8>> {
+    if tcp { by_tcp(server, question, timeout) } else { by_udp(server, from, question, timeout) }
 }
 
-fn by_udp(server: SocketAddr, question: &[u8], timeout: Duration) -> Result<Vec<u8>> {
-    let any =
-        if server.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { (Ipv6Addr::UNSPECIFIED, 0).into() };
-    let socket = UdpSocket::bind::<SocketAddr>(any)?;
+fn by_udp(
+    server: SocketAddr,
+    from: Option<SocketAddr>,
+    question: &[u8],
+    timeout: Duration,
+) -> Result<Vec<u8>> {
+    let socket = UdpSocket::bind(from.unwrap_or(any(server)))?;
     socket.connect(server)?;
     socket.set_read_timeout(Some(timeout))?;
     socket.send(question)?;

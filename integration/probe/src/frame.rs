@@ -99,17 +99,29 @@ fn arp(ends: Ends, operation: u8, sender: (Mac, Ipv4Addr), target: (Mac, Ipv4Add
 /// An IPv6 neighbour advertisement (RFC 4861 section 4.4) that claims `whose` address for the frame's sender.
 pub fn neighbour(ends: Ends, whose: Ipv6Addr, to: Ipv6Addr) -> Vec<u8> {
     // Type 136, code 0, no checksum yet; solicited and override; the address; option 2, one unit long: our own.
-    let mut body = vec![136, 0, 0, 0, 0x60, 0, 0, 0];
-    body.extend_from_slice(&whose.octets());
-    body.extend_from_slice(&[2, 1]);
-    body.extend_from_slice(&ends.from);
-    let pseudo =
-        [&whose.octets()[..], &to.octets(), &[0, 0], &short(body.len()), &[0, 0, 0, ICMPV6]].concat();
-    let sum = checksum(&[&pseudo, &body]);
-    body[2..4].copy_from_slice(&sum.to_be_bytes());
+    let head = [136, 0, 0, 0, 0x60, 0, 0, 0];
+    icmpv6(ends, whose, to, &[&head[..], &whose.octets(), &[2, 1], &ends.from].concat())
+}
+
+/// An IPv6 router solicitation (RFC 4861 section 4.1).
+pub fn router_wanted(ends: Ends, from: Ipv6Addr, to: Ipv6Addr) -> Vec<u8> {
+    icmpv6(ends, from, to, &[133, 0, 0, 0, 0, 0, 0, 0])
+}
+
+/// An IPv6 router advertisement (RFC 4861 section 4.2): to be the default router for half an hour.
+pub fn router(ends: Ends, from: Ipv6Addr, to: Ipv6Addr) -> Vec<u8> {
+    let lifetime = short(1_800);
+    icmpv6(ends, from, to, &[&[134, 0, 0, 0, 64, 0][..], &lifetime, &[0; 8]].concat())
+}
+
+/// `body` has a checksum of zero.
+fn icmpv6(ends: Ends, from: Ipv6Addr, to: Ipv6Addr, body: &[u8]) -> Vec<u8> {
+    let pseudo = [&from.octets()[..], &to.octets(), &[0, 0], &short(body.len()), &[0, 0, 0, ICMPV6]].concat();
+    let sum = checksum(&[&pseudo, body]).to_be_bytes();
     // Version 6, the payload's length, ICMPv6, and the hop limit that neighbours must see.
     let head = [&[0x60, 0, 0, 0][..], &short(body.len()), &[ICMPV6, 255]].concat();
-    ethernet(ends, IPV6, &[&head[..], &whose.octets(), &to.octets(), &body].concat())
+    let packet = [&head[..], &from.octets(), &to.octets(), &body[..2], &sum, &body[4..]].concat();
+    ethernet(ends, IPV6, &packet)
 }
 
 /// Wraps a frame in an 802.1Q tag.

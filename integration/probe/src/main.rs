@@ -22,7 +22,7 @@ usage: probe serve      --port N --name NAME
                      --changes prints only the attempts on both sides of each change of outcome
        probe hold    ADDR:PORT [--interval-ms M] [--timeout-ms T]
        probe dial    TARGET... [--timeout-ms T] [--from ADDR:PORT]
-                     a TARGET is tcp/ADDR:PORT or udp/ADDR:PORT, ADDR an address or a name,
+                     a TARGET is tcp/ADDR:PORT, tcp%DEVICE/ADDR:PORT or udp/ADDR:PORT, ADDR an address or a name,
                      or dns-tcp/ADDR:PORT/NAME or dns-udp/ADDR:PORT/NAME
        probe lookup  NAME                        by the system's resolver
        probe ask     NAME [TYPE] --server ADDR:PORT [--tcp] [--timeout-ms T]

@@ -1,8 +1,8 @@
 //! The system calls for which the standard library has no words: packet sockets, and a source that the caller picks.
 #![allow(unsafe_code)]
 
-use std::ffi::{CString, c_char, c_int, c_uint, c_void};
-use std::io::{Error, Result};
+use std::ffi::{CString, c_char, c_int, c_uint, c_ulong, c_void};
+use std::io::{Error, ErrorKind, Result};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::Duration;
@@ -14,16 +14,21 @@ const AF_PACKET: u16 = 17;
 const SOCK_STREAM: c_int = 1;
 const SOCK_RAW: c_int = 3;
 const SOCK_CLOEXEC: c_int = 0o2_000_000;
+const SOCK_NONBLOCK: c_int = 0o4_000;
 const ETH_P_ALL: u16 = 3;
 const SOL_SOCKET: c_int = 1;
 const SO_REUSEADDR: c_int = 2;
-const SO_SNDTIMEO: c_int = 21;
+const SO_BINDTODEVICE: c_int = 25;
+const POLLOUT: u16 = 4;
+/// What connect(2) says of a socket that does not block.
+const EINPROGRESS: i32 = 115;
 
 unsafe extern "C" {
     fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int;
     fn bind(fd: c_int, address: *const c_void, length: c_uint) -> c_int;
     fn connect(fd: c_int, address: *const c_void, length: c_uint) -> c_int;
     fn setsockopt(fd: c_int, level: c_int, name: c_int, value: *const c_void, length: c_uint) -> c_int;
+    fn poll(fds: *mut c_void, count: c_ulong, timeout: c_int) -> c_int;
     fn if_nametoindex(name: *const c_char) -> c_uint;
 }
 
@@ -50,21 +55,45 @@ pub(crate) fn device_index(device: &str) -> Result<u32> {
     }
 }
 
-/// Connects from a source address and port, each of which may be the unspecified one.
-pub(crate) fn connect_from(from: SocketAddr, to: SocketAddr, timeout: Duration) -> Result<TcpStream> {
+/// Connects from a source address and port, each of which may be the unspecified one, and by a device if one is named.
+pub(crate) fn connect_from(
+    from: SocketAddr,
+    device: Option<&str>,
+    to: SocketAddr,
+    timeout: Duration,
+) -> Result<TcpStream> {
     let family = if to.is_ipv4() { AF_INET } else { AF_INET6 };
-    let fd = open(family, SOCK_STREAM, 0)?;
+    // gVisor knows no time limit for a connect(2) that blocks.
+    let fd = open(family, SOCK_STREAM | SOCK_NONBLOCK, 0)?;
     set(&fd, SO_REUSEADDR, &1_i32.to_ne_bytes())?;
-    // struct timeval; what connect(2) says when it has passed is EINPROGRESS.
-    let seconds = i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX);
-    let micros = i64::from(timeout.subsec_micros());
-    set(&fd, SO_SNDTIMEO, &[seconds.to_ne_bytes(), micros.to_ne_bytes()].concat())?;
+    if let Some(device) = device {
+        set(&fd, SO_BINDTODEVICE, device.as_bytes())?;
+    }
     bind_to(&fd, &encode(from))?;
     let address = encode(to);
     // SAFETY: the address lives as long as the call, and its length is told.
     let result = unsafe { connect(fd.as_raw_fd(), address.as_ptr().cast(), length(&address)) };
-    check(result)?;
-    Ok(TcpStream::from(fd))
+    match check(result) {
+        Err(error) if error.raw_os_error() == Some(EINPROGRESS) => wait_writable(&fd, timeout)?,
+        other => other?,
+    }
+    let stream = TcpStream::from(fd);
+    if let Some(error) = stream.take_error()? {
+        return Err(error);
+    }
+    stream.set_nonblocking(false)?;
+    Ok(stream)
+}
+
+fn wait_writable(fd: &OwnedFd, timeout: Duration) -> Result<()> {
+    // struct pollfd: the descriptor, what is awaited, what has come.
+    let awaited = [POLLOUT.to_ne_bytes(), [0; 2]].concat();
+    let mut entry = [&fd.as_raw_fd().to_ne_bytes()[..], &awaited].concat();
+    let millis = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);
+    // SAFETY: the one entry lives as long as the call.
+    let ready = unsafe { poll(entry.as_mut_ptr().cast(), 1, millis) };
+    check(ready)?;
+    if ready == 0 { Err(ErrorKind::TimedOut.into()) } else { Ok(()) }
 }
 
 fn open(family: u16, kind: c_int, protocol: c_int) -> Result<OwnedFd> {

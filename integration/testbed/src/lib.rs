@@ -78,4 +78,4 @@ pub use run::Run;
 pub use stamped::Stamped;
 pub use steppe_probe::{Attempt, Outcome, frame, greet, message, now_ns, read_name};
 pub use suite::{GROUP, Identity, RUN_DIR, Suite, programs};
-pub use wait::{eventually, throughout};
+pub use wait::{eventually, throughout, within};

@@ -28,7 +28,7 @@ pub fn eventually<T, E: Display>(
 }
 
 /// As [`eventually`], for places that must not panic: none after `deadline`.
-pub(crate) fn within<T>(deadline: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+pub fn within<T>(deadline: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let start = Instant::now();
     loop {
         let found = look();
