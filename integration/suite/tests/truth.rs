@@ -6,13 +6,16 @@
 //! What the words mean: `ok` who should have answered did, or the expected address was told (`ok:WHAT`: somebody or something
 //! else); `refused` a reset or an ICMP error "port unreachable"; `barred` any other ICMP error, or no route; `denied` EACCES or
 //! EPERM, which is ICMPv6's "prohibited" and the kernel's not even letting it be sent; `no-addr` who dials has no address of
-//! that family; `dropped` no answer; `reset`, `eof` connected, and cut before the server told its name.
+//! that family, `no-device` no device of that name; `dropped` no answer; `reset`, `eof` connected, and cut before the server told its name.
 
+#[cfg_attr(not(feature = "kills"), expect(dead_code, reason = "test-kills alone looks at some of it"))]
+mod again;
 #[cfg_attr(not(feature = "kills"), expect(dead_code, reason = "test-kills alone looks at some of it"))]
 mod cast;
 mod dial;
 #[cfg(feature = "kills")]
 mod kills;
+#[cfg_attr(not(feature = "kills"), expect(dead_code, reason = "test-kills alone looks at some of it"))]
 mod lies;
 #[cfg_attr(not(feature = "kills"), expect(dead_code, reason = "test-kills alone looks at some of it"))]
 mod scenes;
@@ -83,19 +86,37 @@ fn a_port_whose_container_died_is_shut_to_who_binds_it_next() {
     cluster.assert_no_leak();
 }
 
-/// What the doors `published` and `leaving` of a host counted.
-fn refused(host: &Host) -> [u64; 2] {
+/// What a host's netfilter-agent says of its doors.
+fn list_doors(host: &Host) -> Value {
     let told = host
         .grpcurl(&host.suite.netfilter_agent, &["-d", "{}"], &["steppe.v1.NetfilterAgent/ListDoors"])
         .ok();
-    let told: Value = serde_json::from_str(&told).unwrap_or_else(|e| panic!("{e}: {told}"));
-    let doors = told["doors"].as_array().cloned().unwrap_or_default();
+    serde_json::from_str(&told).unwrap_or_else(|e| panic!("{e}: {told}"))
+}
+
+/// One of these, by its name.
+fn door<'a>(told: &'a Value, name: &str) -> &'a Value {
+    let mut doors = told["doors"].as_array().into_iter().flatten();
+    doors.find(|door| door["name"] == name).unwrap_or_else(|| panic!("no {name}: {told}"))
+}
+
+/// What the doors `published` and `leaving` of a host counted.
+fn refused(host: &Host) -> [u64; 2] {
+    let told = list_doors(host);
     ["DOOR_NAME_PUBLISHED", "DOOR_NAME_LEAVING"].map(|name| {
-        let door = doors.iter().find(|door| door["name"] == name).unwrap_or_else(|| panic!("{told}"));
+        let door = door(&told, name);
         assert_eq!(door["mode"], "DOOR_MODE_AUDIT");
         // A 64 bit number is a text in JSON, and 0 is left out.
         door["refusedTotal"].as_str().map_or(0, |count| count.parse().expect("a number"))
     })
+}
+
+#[test]
+fn who_takes_the_port_of_one_who_may_gets_no_further() {
+    let cluster = Cluster::hosts(2).without_consul().ipv6().start();
+    let cast = Cast::raise(&cluster, &SHUT);
+    compare(&again::heirs(cluster.all::<2>()[0], &cast), "heirs.txt", include_str!("truth/heirs.txt"));
+    cluster.assert_no_leak();
 }
 
 #[test]

@@ -3,7 +3,10 @@
 use std::net::Ipv4Addr;
 
 use serde_json::Value;
-use steppe_testbed::{Host, Run, eventually};
+use steppe_testbed::{
+    Host, Run, eventually,
+    frame::{Mac, parse_mac},
+};
 
 use super::SOON;
 
@@ -35,4 +38,15 @@ pub fn gateway(host: &Host, user: &str) -> Result<Ipv4Addr, String> {
     let found = all.find(|network| network["Name"] == format!("steppe-{user}"));
     let gateway = found.and_then(|network| network["IPAM"]["Config"][0]["Gateway"].as_str()?.parse().ok());
     gateway.ok_or_else(|| networks.to_string())
+}
+
+/// The bridge that has this address.
+pub fn bridge(host: &Host, gateway: Ipv4Addr) -> String {
+    host.sh(&format!("ip -o -4 addr show to {gateway}/32 | cut -d' ' -f2")).ok().trim().to_owned()
+}
+
+/// Its hardware address.
+pub fn hardware(host: &Host, gateway: Ipv4Addr) -> Mac {
+    let address = host.sh(&format!("cat /sys/class/net/{}/address", bridge(host, gateway))).ok();
+    parse_mac(&address).expect("the kernel tells it")
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::Ipv4Addr, process::Command};
 
 use serde_json::json;
-use steppe_testbed::{Cluster, Container, Daemon, Host, Identity, Run, eventually};
+use steppe_testbed::{Cluster, Container, Daemon, Host, Identity, Outcome, Run, eventually};
 
 use super::{
     dial::{Dialler, Place, Target},
@@ -16,7 +16,7 @@ use crate::common::{
 };
 
 /// A user of a host who is nobody in particular.
-const NOBODY: u32 = 60_799;
+pub const NOBODY: u32 = 60_799;
 /// The proxy's.
 const PROXY: u32 = Identity::PROXY.uid;
 /// Where each host itself serves something that has nothing to do with Steppe: at its address alone, and at all.
@@ -32,6 +32,8 @@ pub const TRANSLATED: u16 = 8_082;
 pub struct Cast<'a> {
     /// A workload on the default bridge, with grants.
     pub granted: Container,
+    /// An instance of alice's `fast`.
+    pub fast: Container,
     diallers: Vec<Dialler<'a>>,
     parts: Parts,
     /// The names of addresses.
@@ -64,6 +66,8 @@ pub struct Servers {
     pub forsaken_open: Container,
     /// Has nothing to do with Steppe.
     pub stranger: Container,
+    /// An instance of alice's `fast`, on her network.
+    pub fast: Container,
     /// alice's, on the other host.
     pub remote: Container,
 }
@@ -83,6 +87,7 @@ impl Servers {
             forsaken,
             forsaken_open,
             stranger,
+            fast: _,
             remote: _,
         } = self;
         [
@@ -110,15 +115,16 @@ impl Servers {
             of_user(server("forsaken-open", None, 20_009), "alice").label("steppe.expose", "public");
         let grants = "web:80, pp:80, fast:80, any, any-fast";
         let granted = of_user(server("granted", None, 20_003), "alice").label("steppe.connect_to", grants);
-        for (name, label, value) in [
+        let [_, fast, _, _] = [
             ("pp", "steppe.proxy_protocol", "v2"),
             ("fast", "steppe.path", "kernel"),
             ("any", "steppe.path", "proxy"),
             ("any-fast", "steppe.path", "kernel"),
-        ] {
+        ]
+        .map(|(name, label, value)| {
             let run = Run::serve_all(name, 80).label("steppe.service", &format!("{name}:80"));
-            a.docker.run(on("alice", run.label(label, value)));
-        }
+            a.docker.run(on("alice", run.label(label, value)))
+        });
         // It claims to be an instance of alice's, by the wrong words.
         let claims = web(Run::serve_all("claims", 80)).label("user", "alice");
         a.docker.run(claims.label("com.hashicorp.nomad.namespace", "alice"));
@@ -134,6 +140,7 @@ impl Servers {
             forsaken: a.docker.run(alices("forsaken", 20_008)),
             forsaken_open: a.docker.run(forsaken_open),
             stranger: a.docker.run(server("stranger", None, 20_005)),
+            fast,
             remote: b.docker.run(on("alice", web(server("remote", None, 21_001)))),
         }
     }
@@ -176,7 +183,7 @@ impl<'a> Cast<'a> {
             }
         }
         let (parts, known) = (targets::parts(a, b, &servers), targets::known(a, &servers));
-        Self { granted: servers.granted, diallers, parts, known, _servers: own }
+        Self { granted: servers.granted, fast: servers.fast, diallers, parts, known, _servers: own }
     }
 
     /// Dials everything from everywhere.
@@ -191,9 +198,28 @@ impl<'a> Cast<'a> {
     }
 
     /// Dials something from everywhere.
-    pub fn look(&self, parts: &[(&str, Vec<Target>)]) -> Table {
+    pub fn look(&self, parts: &[(&'static str, Vec<Target>)]) -> Table {
         self.forget();
-        super::dial::table(&self.diallers, parts, &self.known)
+        let all: Vec<_> = self.diallers.iter().collect();
+        super::dial::table(&all, parts, &self.known)
+    }
+
+    /// One of them dials one target, called by its label.
+    pub fn dial(&self, who: &str, label: &str) {
+        self.forget();
+        let one: Vec<_> = self.diallers.iter().filter(|dialler| dialler.name == who).collect();
+        super::dial::table(&one, &[("", vec![self.target(label).clone()])], &self.known);
+    }
+
+    /// A target by its label.
+    pub fn target(&self, label: &str) -> &Target {
+        let all = self.parts.iter().flat_map(|(_, targets)| targets);
+        all.into_iter().find(|target| target.label == label).unwrap_or_else(|| panic!("no target {label}"))
+    }
+
+    /// What came of dialling a target, in one word.
+    pub fn cell(&self, target: &Target, outcome: &Outcome) -> String {
+        super::dial::one_cell(target, outcome, &self.known)
     }
 
     /// Each look begins anew: a port that is used again would go on with the UDP flow of an earlier one, and whom somebody has

@@ -7,7 +7,7 @@ use steppe_testbed::{Container, Host, Lan, OUTSIDE, OUTSIDE6, Outcome, Output};
 use super::table::{Line, Table, cell};
 
 /// A SYN that got lost is sent again after a second, and that one still counts.
-const TIMEOUT_MS: &str = "1500";
+pub const TIMEOUT_MS: &str = "1500";
 
 /// A place to dial from.
 pub enum Place<'a> {
@@ -47,13 +47,17 @@ impl Dialler<'_> {
             Place::Host(host, uid) => host.probe(*uid, &probe(&words, None)[1..]),
             Place::Outside(lan) => outside(lan, &words),
         };
-        let told = output.ok();
-        let outcomes = told.lines().map(|line| {
-            let (target, outcome) = line.split_once(' ').unwrap_or((line, ""));
-            (target.to_owned(), outcome.parse().unwrap_or_else(|e| panic!("{}: {e}", self.name)))
-        });
-        outcomes.collect()
+        outcomes(&output.ok())
     }
+}
+
+/// Reads what `probe dial` prints.
+pub fn outcomes(told: &str) -> BTreeMap<String, Outcome> {
+    let outcomes = told.lines().map(|line| {
+        let (target, outcome) = line.split_once(' ').unwrap_or((line, ""));
+        (target.to_owned(), outcome.parse().unwrap_or_else(|e| panic!("{line}: {e}")))
+    });
+    outcomes.collect()
 }
 
 /// It has an address on the hosts' own network, which makes it a peer, and so says where it dials from.
@@ -74,7 +78,7 @@ fn probe<'a>(words: &[&'a str], from: Option<&'a str>) -> Vec<&'a str> {
 
 /// The whole table, of targets by heading. `known` are the names of addresses that DNS may tell.
 pub fn table(
-    diallers: &[Dialler<'_>],
+    diallers: &[&Dialler<'_>],
     parts: &[(&str, Vec<Target>)],
     known: &BTreeMap<String, String>,
 ) -> Table {
@@ -97,7 +101,8 @@ pub fn table(
     }
 }
 
-fn one_cell(target: &Target, outcome: &Outcome, known: &BTreeMap<String, String>) -> String {
+/// What came of dialling a target, in one word.
+pub fn one_cell(target: &Target, outcome: &Outcome, known: &BTreeMap<String, String>) -> String {
     let named = match outcome {
         Outcome::Ok(told) => Outcome::Ok(known.get(told).unwrap_or(told).clone()),
         other => other.clone(),

@@ -23,7 +23,7 @@ const CUT: Duration = Duration::from_millis(1_500);
 /// Of the container that dies, at its host's address; [`LOW_CLOSED`] is at all addresses.
 const CLOSED: u16 = 20_010;
 
-fn column(name: &str, heading: &str, cells: Vec<(String, String)>) -> Table {
+pub fn column(name: &str, heading: &str, cells: Vec<(String, String)>) -> Table {
     let lines = cells.into_iter().map(|(target, cell)| Line { target, cells: vec![cell] }).collect();
     Table { diallers: vec![name.to_owned()], parts: vec![(heading.to_owned(), lines)] }
 }
@@ -73,21 +73,28 @@ fn goes_on(stream: &mut TcpStream) -> String {
     result.map_or_else(|e| cell(&Outcome::of(&e), ""), |()| "goes-on".to_owned())
 }
 
-/// Which counters rise while something is looked at.
-pub fn counted(a: &Host, look: impl FnOnce()) -> Table {
-    let before = counters(a);
-    look();
-    let after = counters(a);
-    let cells = after.into_iter().map(|(name, count)| {
-        let rose = count > before.get(&name).copied().unwrap_or(0);
-        (name, if rose { "rises" } else { "stays" }.to_owned())
-    });
-    column("counter", "what is counted", cells.collect())
+/// Which of these counters rise while something is looked at, a column for each look.
+pub fn counted(a: &Host, which: impl Fn(&str) -> bool, looks: &[(&str, &dyn Fn())]) -> Table {
+    let mut lines: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (_, look) in looks {
+        let before = counters(a);
+        look();
+        for (name, count) in counters(a).into_iter().filter(|(name, _)| which(name)) {
+            let rose = count > before.get(&name).copied().unwrap_or(0);
+            let word = if rose { "rises" } else { "stays" };
+            lines.entry(name).or_default().push(word.to_owned());
+        }
+    }
+    let lines = lines.into_iter().map(|(target, cells)| Line { target, cells });
+    Table {
+        diallers: looks.iter().map(|(name, _)| (*name).to_owned()).collect(),
+        parts: vec![("what is counted".to_owned(), lines.collect())],
+    }
 }
 
-/// The packets of each counter, and of all elements of each set that counts.
-fn counters(a: &Host) -> BTreeMap<String, u64> {
-    let mut all = BTreeMap::new();
+/// The packets of each counter, of each set that counts, and of its elements that are told by an interface.
+pub fn counters(a: &Host) -> BTreeMap<String, u64> {
+    let mut all: BTreeMap<String, u64> = BTreeMap::new();
     for family in ["inet", "bridge"] {
         let text = a.nft(&["-j", "list", "table", family, "steppe"]);
         let listed: Value = serde_json::from_str(&text).expect("nft -j prints JSON");
@@ -96,17 +103,70 @@ fn counters(a: &Host) -> BTreeMap<String, u64> {
             if let (Some(name), Some(packets)) = (counter["name"].as_str(), counter["packets"].as_u64()) {
                 all.insert(format!("{family} counter {name}"), packets);
             }
-            let set = &item["set"];
-            if let (Some(name), Some(elements)) = (set["name"].as_str(), set["elem"].as_array()) {
-                let packets: Vec<u64> =
-                    elements.iter().filter_map(|one| one["elem"]["counter"]["packets"].as_u64()).collect();
-                if !packets.is_empty() {
-                    all.insert(format!("{family} set {name}"), packets.iter().sum());
+            let (set, elements) = (&item["set"], item["set"]["elem"].as_array());
+            for element in elements.into_iter().flatten().map(|element| &element["elem"]) {
+                let Some(packets) = element["counter"]["packets"].as_u64() else { continue };
+                let name = format!("{family} set {}", set["name"].as_str().unwrap_or_default());
+                if let (Some(interface), "ifname") =
+                    (element["val"].as_str(), set["type"].as_str().unwrap_or_default())
+                {
+                    all.insert(format!("{name} {interface}"), packets);
                 }
+                *all.entry(name).or_default() += packets;
             }
         }
     }
     all
+}
+
+/// The proxy's listener for a port of a virtual IP, as the rules have it.
+pub fn listener(a: &Host, service: SocketAddr) -> SocketAddr {
+    let key = format!("{} . tcp . {} : ", service.ip(), service.port());
+    let map = a.nft(&["list", "map", "inet", "steppe", "listeners"]);
+    let found = map.split_once(&key).map(|(_, rest)| rest.split([',', '}']).next().unwrap_or_default());
+    let at = found.map(|text| text.trim().replace(" . ", ":")).and_then(|text| text.parse().ok());
+    at.unwrap_or_else(|| panic!("no {key} in {map}"))
+}
+
+/// On the kernel path, a port of a service that leads elsewhere than the others.
+pub struct OwnPort<'a> {
+    a: &'a Host,
+    target: Target,
+    /// Elements of `services` and `endpoints`.
+    elements: [String; 2],
+}
+
+impl<'a> OwnPort<'a> {
+    /// Port 81 of `any-fast`, which leads to `fast`.
+    pub fn of(a: &'a Host, fast: &Container) -> Self {
+        let to = vip_of(a, "alice", "any-fast", 81);
+        let key = format!("{} . tcp . {}", to.ip(), to.port());
+        Self {
+            a,
+            target: Target {
+                label: "tcp a port of its own".to_owned(),
+                dial: format!("tcp/{to}"),
+                server: "fast".to_owned(),
+            },
+            elements: [
+                format!("services {{ {key} : goto lb-1 }}"),
+                format!("endpoints {{ {key} . 0x0 : {} . 80 }}", fast.address()),
+            ],
+        }
+    }
+
+    /// The agent must be frozen, or it takes away what control has not told it.
+    pub fn table(&self, cast: &Cast<'_>) -> Table {
+        let change = |how: &str| {
+            self.elements
+                .each_ref()
+                .map(|element| self.a.nft(&[&format!("{how} element inet steppe {element}")]))
+        };
+        change("add");
+        let table = cast.look(&[("a port of its own", vec![self.target.clone()])]);
+        change("delete");
+        table
+    }
 }
 
 /// A container with published ports dies, and local processes bind them.

@@ -41,6 +41,8 @@ pub fn cell(outcome: &Outcome, server: &str) -> String {
         Outcome::Prohibited => "denied".to_owned(),
         // EADDRNOTAVAIL: the dialler has no address of that family.
         Outcome::Error(text) if text.contains("os error 99") => "no-addr".to_owned(),
+        // ENODEV.
+        Outcome::Error(text) if text.contains("os error 19)") => "no-device".to_owned(),
         other => other.to_string().replace(' ', "_"),
     }
 }

@@ -11,7 +11,10 @@ use super::{
     cast::{HOSTS_ALL, HOSTS_OWN, LOW, Servers, TRANSLATED, second_address},
     dial::{Target, link_local},
 };
-use crate::common::{networks::gateway, reach::vip_of};
+use crate::common::{
+    networks::{gateway, hardware},
+    reach::vip_of,
+};
 
 /// A virtual IP that stands for nothing.
 const NO_SERVICE: Ipv4Addr = Ipv4Addr::new(247, 200, 1, 1);
@@ -142,6 +145,8 @@ fn virtual_ips(a: &Host) -> Vec<Target> {
         let vip = vip_of(a, "alice", service, 81);
         all.push(target(&format!("alice/{service}:81"), "tcp", vip, service));
     }
+    // By the device the kernel sends it whatever the routes say.
+    all.push(target("alice/web", "tcp%eth0", vip_of(a, "alice", "web", 80), "alice-web"));
     all.extend(both("bob/web", vip_of(a, "bob", "web", 80), "bob-web"));
     all.extend(both("no service", at(NO_SERVICE, 80), ""));
     all
@@ -183,5 +188,8 @@ fn hosts(a: &Host) -> Vec<Target> {
     let mut all = Vec::from(both("a's own server", at(a.address, HOSTS_OWN), "host-a"));
     all.push(target("a's own server at docker0", "tcp", format!("172.17.0.1:{HOSTS_ALL}"), "host-a"));
     all.push(target("a's own server at a6", "tcp", at(a.address6(), HOSTS_ALL), "host-a"));
+    let bridge = link_local(hardware(a, gateway(a, "alice").expect("it is there")));
+    let to = format!("[{bridge}%eth0]:{HOSTS_ALL}");
+    all.push(target("a's server at alice's%eth0", "tcp", to, "host-a"));
     all
 }
