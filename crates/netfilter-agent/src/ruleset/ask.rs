@@ -113,15 +113,19 @@ pub(super) fn bridge_chains() -> Vec<Chain> {
     )]
 }
 
+/// In the bridge table's `prerouting`, before the door `spoofing`, which accepts for good: the flood of one would fill the queue
+/// that all questions wait in.
+pub(super) fn flood(addresses: Addresses) -> Rule {
+    sentence([to_address_in_frame(addresses), is_in(&[Part::InputName], SetName::Askers), drop_it()])
+}
+
 /// In the bridge table's `prerouting`.
-pub(super) fn what_comes_by_a_port(addresses: Addresses) -> [Rule; 2] {
-    let to_address = || {
-        let steps = [ipv4_frame(), is_destination(addresses.dns)].concat();
-        phrase(format!("ip daddr {}", addresses.dns), steps)
-    };
-    [
-        // The flood of one would fill the queue that all questions wait in.
-        sentence([to_address(), is_in(&[Part::InputName], SetName::Askers), drop_it()]),
-        sentence([to_address(), is_in(&[Part::LinkType], SetName::BridgeDnsDoor), goto(ASKING)]),
-    ]
+pub(super) fn what_comes_by_a_port(addresses: Addresses) -> Rule {
+    let door = is_in(&[Part::LinkType], SetName::BridgeDnsDoor);
+    sentence([to_address_in_frame(addresses), door, goto(ASKING)])
+}
+
+fn to_address_in_frame(addresses: Addresses) -> Phrase {
+    let steps = [ipv4_frame(), is_destination(addresses.dns)].concat();
+    phrase(format!("ip daddr {}", addresses.dns), steps)
 }

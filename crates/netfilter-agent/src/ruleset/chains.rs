@@ -336,15 +336,14 @@ fn bridge_hooks(addresses: Addresses) -> Vec<Chain> {
             "prerouting",
             hook(ChainKind::Filter, Hook::Prerouting, priority::BRIDGE),
             vec![
+                ask::flood(addresses),
                 spoofing::what_comes_by_a_port(),
                 rule(
                     format!("ip daddr {services} goto {BOUND}"),
                     [ipv4_frame(), destination_in(addresses), end(Verdict::Goto(BOUND))].concat(),
                 ),
-            ]
-            .into_iter()
-            .chain(ask::what_comes_by_a_port(addresses))
-            .collect(),
+                ask::what_comes_by_a_port(addresses),
+            ],
         ),
         spoofing::forward(),
     ]
