@@ -26,7 +26,8 @@ usage: probe serve      --port N --name NAME
                      or dns-tcp/ADDR:PORT/NAME or dns-udp/ADDR:PORT/NAME
        probe lookup  NAME                        by the system's resolver
        probe ask     NAME [TYPE] --server ADDR:PORT [--tcp] [--timeout-ms T]
-       probe send    HEX... --dev DEVICE         whole frames
+       probe send    HEX... --dev DEVICE [--times N]
+                     whole frames
        probe hear    --dev DEVICE                prints whole frames
        probe wait                                does nothing until it is killed";
 

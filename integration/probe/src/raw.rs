@@ -9,15 +9,18 @@ use steppe_probe::{frame, now_ns};
 /// The longest frame, with what virtual devices leave joined.
 const LONGEST: usize = 65_600;
 
-/// Sends frames, each given in hex digits, from `--dev`, and prints how many.
+/// Sends frames, each given in hex digits, from `--dev`, all of them `--times` over, and prints how many.
 pub(crate) fn send(args: &Args) -> Result<(), String> {
     let device = args.text("dev")?;
     let mut socket = open(device)?;
-    for word in args.words() {
-        let bytes = frame::parse_hex(word)?;
-        socket.write_all(&bytes).map_err(|e| format!("{device}: {e}"))?;
+    let frames: Vec<_> = args.words().iter().map(|word| frame::parse_hex(word)).collect::<Result<_, _>>()?;
+    let times = args.number("times", 1)?;
+    for _ in 0..times {
+        for frame in &frames {
+            socket.write_all(frame).map_err(|e| format!("{device}: {e}"))?;
+        }
     }
-    println!("sent {}", args.words().len());
+    println!("sent {}", frames.len() as u64 * times);
     Ok(())
 }
 
