@@ -178,13 +178,14 @@ fn without_the_takeover_the_same_load_loses_connections() {
     let proxy = &places.host.suite.proxy;
     places.wait_more(500);
     proxy.terminate(SOON);
-    println!("{:?}", places.first_loss());
+    // That the draining proxy resets what it has not taken in yet is no news.
+    let timed_out = End::NotConnected(Outcome::Timeout.to_string());
+    println!("{:?}", places.first(&timed_out));
     proxy.start();
     places.host.suite.wait_socket(proxy);
     places.wait_more(500);
     let tallies = places.finish();
     tallies.iter().for_each(|tally| println!("{tally}"));
-    let timed_out = End::NotConnected(Outcome::Timeout.to_string());
     assert!(tallies.iter().any(|tally| tally.lost().any(|lost| lost.end == timed_out)), "nobody noticed");
     cluster.assert_no_leak();
 }

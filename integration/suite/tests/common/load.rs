@@ -92,10 +92,10 @@ impl Load {
         });
     }
 
-    /// The first that was lost, if one was.
-    pub fn first_loss(&self) -> Option<Tried> {
+    /// The first that ended like this, if one did.
+    pub fn first(&self, end: &End) -> Option<Tried> {
         let tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
-        tried.iter().find(|tried| tried.end != End::Served).cloned()
+        tried.iter().find(|tried| tried.end == *end).cloned()
     }
 
     /// Ends, and tells what came of all of them.

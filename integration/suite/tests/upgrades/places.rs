@@ -8,7 +8,7 @@ use steppe_testbed::{Cluster, Container, Host, Outcome, Run, Service, eventually
 use crate::common::{
     SOON,
     held::{Held, hold},
-    load::{Load, Tally, Tried, clock},
+    load::{End, Load, Tally, Tried, clock},
     provide,
     stage::{Trier, register},
     vip,
@@ -73,11 +73,11 @@ impl<'a> Places<'a> {
         self.loads.iter().for_each(|load| load.wait_count(count, LONG));
     }
 
-    /// The first connection that anybody loses.
+    /// The first connection of anybody's that ends like this.
     #[track_caller]
-    pub fn first_loss(&self) -> Tried {
-        eventually(LONG, "somebody loses a connection", || {
-            self.loads.iter().find_map(Load::first_loss).ok_or("nobody has")
+    pub fn first(&self, end: &End) -> Tried {
+        eventually(LONG, &format!("a connection ends: {end:?}"), || {
+            self.loads.iter().find_map(|load| load.first(end)).ok_or("none has")
         })
     }
 
