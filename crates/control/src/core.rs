@@ -243,18 +243,12 @@ impl Core {
         if self.push.is_open() {
             return None;
         }
-        if !self.sources.all_listed() {
-            let starting = self.sources.iter().filter(|(_, health)| health.state == SourceState::Starting);
-            let starting: Vec<_> = starting.map(|(name, _)| name.title()).collect();
-            return Some(format!("the first full listing of {}", starting.join(" and ")));
-        }
-        if !self.planner.knows_ports() || !self.inventories.contains(&AgentName::NetfilterAgent) {
-            return Some("the bridge ports and what is in force, from the netfilter-agent".to_owned());
+        if let Some(awaited) = self.awaits_listings() {
+            return Some(awaited);
         }
         let catalogues = self.catalogues();
-        let unanswered = self.planner.unanswered(&catalogues);
-        let awaited: Vec<_> =
-            unanswered.into_iter().filter(|name| self.in_force_before.contains(*name)).collect();
+        let mut awaited = self.planner.unanswered(&catalogues);
+        awaited.retain(|name| self.in_force_before.contains(*name));
         if awaited.is_empty() {
             return None;
         }
@@ -270,6 +264,19 @@ impl Core {
             catalogues.join(" and "),
             shown.join(", ")
         ))
+    }
+
+    /// What must be listed before anything else counts, in words.
+    fn awaits_listings(&self) -> Option<String> {
+        if !self.sources.all_listed() {
+            let starting = self.sources.iter().filter(|(_, health)| health.state == SourceState::Starting);
+            let starting: Vec<_> = starting.map(|(name, _)| name.title()).collect();
+            return Some(format!("the first full listing of {}", starting.join(" and ")));
+        }
+        // Without the bridge ports no container has an address of its own: all that is in force would be taken away. Nor without
+        // the rules that are in force: a listener that one of them leads to could be taken away.
+        (!self.planner.knows_ports() || !self.inventories.contains(&AgentName::NetfilterAgent))
+            .then(|| "the bridge ports and what is in force, from the netfilter-agent".to_owned())
     }
 
     /// Nobody should have to guess why nothing changes.
@@ -288,12 +295,7 @@ impl Core {
 
     /// The first-sync gate: an empty world is pushed only when it was truly seen.
     fn open_when_listed(&mut self, now: Instant) {
-        // Without the bridge ports no container has an address of its own: all that is in force would be taken away.
-        if !self.sources.all_listed() || !self.planner.knows_ports() {
-            return;
-        }
-        // Nor without its rules: a listener that one of them leads to could be taken away.
-        if !self.inventories.contains(&AgentName::NetfilterAgent) {
+        if self.awaits_listings().is_some() {
             return;
         }
         let listed = *self.listed.get_or_insert(now);

@@ -231,10 +231,10 @@ impl<'a> Case<'a> {
         self.pair.resources.iter().any(|resource| resource.agent == agent && !resource.in_force)
     }
 
-    /// Whether control, if it runs, is of a release that tells dns of workloads.
-    pub(crate) fn is_told_to_dns(&self) -> bool {
+    /// Whether control, if it runs, is of a release that has such an agent. `dns` stands for its pair as well.
+    pub(crate) fn is_known_to_control(&self, agent: &str) -> bool {
         let Answer::Ok(plan) = &self.facts.control else { return true };
-        plan.status.agents.iter().any(|agent| agent.name.starts_with("dns"))
+        plan.status.agents.iter().any(|known| known.name.starts_with(agent))
     }
 
     /// Sources that control has not heard in full, or no longer hears.

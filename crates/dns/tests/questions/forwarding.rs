@@ -182,6 +182,7 @@ async fn a_resolver_that_was_slow_once_still_knows_more() {
         let _ = held.lock().unwrap().recv();
         send(&addressed(&asked.message, &[FAR], 0));
     });
+    // Dropped before the resolver, which waits for that, also when the test fails.
     let hold = hold;
     let _second = Upstream::start(&world.net, SECOND, |asked, send| {
         let mut answer = addressed(&asked.message, &[OTHER], 0);

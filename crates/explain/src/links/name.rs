@@ -78,7 +78,7 @@ fn untold(case: &Case<'_>, name: &str, answer: &QueryResponse) -> Link {
             format!("mend {what} first"),
         );
     }
-    if !case.is_told_to_dns() {
+    if !case.is_known_to_control(AGENT) {
         let text = format!(
             "{said}; steppe-control is of an earlier release, which tells it nothing: only the address can be dialled"
         );

@@ -10,8 +10,8 @@ use super::{
     chains::{REJECT, hook, inet, priority},
     phrases::{
         Part, accept, by_loopback, by_root, by_udp, count, drop_it, from_where_it_lives, goto,
-        is_first_direction, is_in, is_known, is_new, is_not_in, is_not_invalid, is_translated, jump,
-        not_to_this_host, phrase, sentence, to_this_host, unsaid, verdict,
+        is_first_direction, is_in, is_ipv4_in, is_known, is_new, is_not_in, is_not_invalid, is_translated,
+        jump, not_to_this_host, phrase, sentence, to_this_host, unsaid, verdict,
     },
     steps::{ipv4, ipv6},
 };
@@ -94,8 +94,7 @@ fn networks() -> Vec<Chain> {
                 // To the rest of the world it may, also by a bridge: others' containers are told by their addresses.
                 sentence([
                     network(Part::InputName),
-                    unsaid(ipv4()),
-                    is_in(&[Part::OutputName, Part::DestinationIp], SetName::Workloads),
+                    is_ipv4_in(&[Part::OutputName, Part::DestinationIp], SetName::Workloads),
                     goto(CROSSED),
                 ]),
             ],
@@ -134,19 +133,9 @@ fn published() -> Vec<Chain> {
                 // Another host's port of the same number.
                 sentence([not_to_this_host(), verdict(Verdict::Return)]),
                 sentence([is_in(PORT, SetName::Public), accept()]),
-                sentence([
-                    unsaid(ipv4()),
-                    is_in(SENDER, SetName::Workloads),
-                    is_in(PORT, SetName::Exposed),
-                    accept(),
-                ]),
+                sentence([is_ipv4_in(SENDER, SetName::Workloads), is_in(PORT, SetName::Exposed), accept()]),
                 // A container can give its packets a peer's address, but not the way that they come by.
-                sentence([
-                    unsaid(ipv4()),
-                    is_in(&[Part::SourceIp], SetName::Peers),
-                    from_where_it_lives(),
-                    accept(),
-                ]),
+                sentence([is_ipv4_in(&[Part::SourceIp], SetName::Peers), from_where_it_lives(), accept()]),
                 sentence([
                     unsaid(ipv6()),
                     is_in(&[Part::SourceIp6], SetName::Peers6),
@@ -170,9 +159,9 @@ fn published() -> Vec<Chain> {
                 // Local processes were looked at when they sent it.
                 sentence([by_loopback(), accept()]),
                 sentence([is_in(PORT, SetName::Published), goto(DIALLED)]),
-                sentence([unsaid(ipv4()), is_in(PORT_AT, SetName::PublishedAt), goto(DIALLED)]),
+                sentence([is_ipv4_in(PORT_AT, SetName::PublishedAt), goto(DIALLED)]),
                 sentence([is_in(PORT, SetName::Closed), goto(DIALLED_CLOSED)]),
-                sentence([unsaid(ipv4()), is_in(PORT_AT, SetName::ClosedAt), goto(DIALLED_CLOSED)]),
+                sentence([is_ipv4_in(PORT_AT, SetName::ClosedAt), goto(DIALLED_CLOSED)]),
             ],
         ),
         chain(
@@ -187,7 +176,7 @@ fn published() -> Vec<Chain> {
             PUBLISHED_OUT,
             vec![
                 sentence([is_in(PORT, SetName::Published), goto(DIALLED_LOCALLY)]),
-                sentence([unsaid(ipv4()), is_in(PORT_AT, SetName::PublishedAt), goto(DIALLED_LOCALLY)]),
+                sentence([is_ipv4_in(PORT_AT, SetName::PublishedAt), goto(DIALLED_LOCALLY)]),
             ],
         ),
         // Allowed in from outside, but not translated by Docker: a local process would answer for the container. By IPv6 it may
@@ -198,8 +187,8 @@ fn published() -> Vec<Chain> {
                 sentence([by_loopback(), accept()]),
                 sentence([is_translated(), accept()]),
                 // From the container's own bridge Docker translates nothing.
-                sentence([unsaid(ipv4()), is_in(SENDER, SetName::Workloads), accept()]),
-                sentence([unsaid(ipv4()), is_in(&[Part::SourceIp], SetName::Peers), goto(REFUSE_PUBLISHED)]),
+                sentence([is_ipv4_in(SENDER, SetName::Workloads), accept()]),
+                sentence([is_ipv4_in(&[Part::SourceIp], SetName::Peers), goto(REFUSE_PUBLISHED)]),
                 sentence([
                     phrase("meta nfproto ipv4", ipv4()),
                     is_in(PORT, SetName::Public),
@@ -211,10 +200,8 @@ fn published() -> Vec<Chain> {
 }
 
 fn leaving() -> Vec<Chain> {
-    let to_peer = || [unsaid(ipv4()), is_in(&[Part::DestinationIp], SetName::Peers)];
+    let to_peer = || is_ipv4_in(&[Part::DestinationIp], SetName::Peers);
     let here = || sentence([to_this_host(), verdict(Verdict::Return)]);
-    let [family, peer] = to_peer();
-    let [local_family, local_peer] = to_peer();
     vec![
         chain(
             REFUSE_LEAVING,
@@ -225,13 +212,13 @@ fn leaving() -> Vec<Chain> {
         ),
         chain(
             LEAVING_IN,
-            vec![here(), sentence([family, peer, is_in(SENDER, SetName::Leaving), goto(REFUSE_LEAVING)])],
+            vec![here(), sentence([to_peer(), is_in(SENDER, SetName::Leaving), goto(REFUSE_LEAVING)])],
         ),
         chain(
             LEAVING_OUT,
             vec![
                 here(),
-                sentence([local_family, local_peer, goto(REFUSE_LEAVING)]),
+                sentence([to_peer(), goto(REFUSE_LEAVING)]),
                 sentence([
                     unsaid(ipv6()),
                     is_in(&[Part::DestinationIp6], SetName::Peers6),
@@ -296,17 +283,8 @@ pub(super) fn what_is_forwarded() -> Rule {
 /// In `input`: `ct state new meta l4proto @published_door meta l4proto . th dport @published goto untranslated`, and the same with
 /// `ip daddr . meta l4proto . th dport @published_at`
 pub(super) fn what_arrives() -> [Rule; 2] {
-    let arrives = || [is_new(), open_or_shut(Part::Transport, SetName::PublishedDoor)];
-    let [new, looked_at] = arrives();
-    let [new_too, looked_at_too] = arrives();
-    [
-        sentence([new, looked_at, is_in(PORT, SetName::Published), goto(UNTRANSLATED)]),
-        sentence([
-            new_too,
-            looked_at_too,
-            unsaid(ipv4()),
-            is_in(PORT_AT, SetName::PublishedAt),
-            goto(UNTRANSLATED),
-        ]),
-    ]
+    [is_in(PORT, SetName::Published), is_ipv4_in(PORT_AT, SetName::PublishedAt)].map(|is_published| {
+        let is_looked_at = open_or_shut(Part::Transport, SetName::PublishedDoor);
+        sentence([is_new(), is_looked_at, is_published, goto(UNTRANSLATED)])
+    })
 }

@@ -4,7 +4,7 @@
 use super::{
     Comparison, Expression, PacketPart, Register, Rule, SetName, Verdict,
     expression::{Fib, Known},
-    steps::{DNAT, ESTABLISHED, INVALID, NEW, R0, RELATED, UDP, is_bridge, padded_text, some_bit},
+    steps::{DNAT, ESTABLISHED, INVALID, NEW, R0, RELATED, UDP, ipv4, is_bridge, padded_text, some_bit},
 };
 
 /// A part of a rule.
@@ -84,6 +84,12 @@ pub(super) fn is_in(parts: &[Part], set: SetName) -> Phrase {
     let (words, mut steps) = load(parts);
     steps.push(Expression::In(set, R0));
     phrase(format!("{words} @{}", set.set().text), steps)
+}
+
+/// The same of IPv4 alone, which nft's words for the key say already.
+pub(super) fn is_ipv4_in(parts: &[Part], set: SetName) -> Phrase {
+    let Phrase { words, steps } = is_in(parts, set);
+    phrase(words, [ipv4(), steps].concat())
 }
 
 /// `KEY != @SET`

@@ -216,8 +216,8 @@ pub(crate) enum Kind {
     Beyond(u32, u32),
 }
 
-/// Packets in a second that a workload may send to dns, as many as it likes at once of them being at most what dns's socket
-/// has room for (`net.core.rmem_max` as it is set by default): so that no flood takes the room of the others' questions.
+/// What a workload may send to dns: so many packets a second, and so many at once, which fit into the queue of dns's socket when
+/// `net.core.rmem_max` is the kernel's default. So no flood takes the room of the others' questions.
 const ASKED: Kind = Kind::Beyond(10_000, 512);
 
 /// How long a published port stays closed after its container is gone: others may dial it until they have heard of that.

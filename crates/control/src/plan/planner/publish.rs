@@ -24,10 +24,9 @@ pub(super) fn ports(
     alloc: Option<&Alloc>,
 ) -> Vec<Planned> {
     let container = &workload.container;
-    let is_alloc = alloc.is_some_and(|alloc| alloc.id == container.id);
+    let as_alloc = alloc.filter(|alloc| alloc.id == container.id);
     // The ports of an allocation on the host's network are its processes' own: nobody publishes them.
-    let is_hosts =
-        is_alloc && !alloc.is_some_and(|alloc| matches!(alloc.network, AllocNetwork::Bridge { .. }));
+    let is_hosts = as_alloc.is_some_and(|alloc| !matches!(alloc.network, AllocNetwork::Bridge { .. }));
     if !workload.guarded || is_hosts {
         return Vec::new();
     }
@@ -37,7 +36,7 @@ pub(super) fn ports(
             protocol: port.protocol,
             port: port.host_port,
             // Nomad publishes at all addresses what it gives one, unless it is told otherwise.
-            addresses: if is_alloc { BTreeSet::new() } else { addresses(port.host_ip) },
+            addresses: if as_alloc.is_some() { BTreeSet::new() } else { addresses(port.host_ip) },
             workload: bound.map(|port| workload_id(&container.id, port)),
             expose: expose(port, workload, registered, alloc),
             name: container.name.clone(),
