@@ -64,9 +64,8 @@ check: install-needs ## formatting, lints, each crate alone, licences of depende
 	@if command -v cargo-deny >/dev/null; then cargo deny check bans licenses sources; \
 	    else echo "cargo deny is not installed: licences of dependencies are not checked"; fi
 
-bench: install-needs ## measures how soon a grant is in force, and gone, as root
-	cargo build --release --workspace
-	cargo run --release --quiet -p steppe-integration --bin bench
+bench: ## measures Steppe beside its peers, as root; WHAT="proxy --rounds 5", "grants", …; all without it
+	@integration/run-bench $(WHAT)
 
 clean: ## removes what was built and downloaded
 	cargo clean

@@ -30,7 +30,7 @@ impl Namespaces {
     }
 
     /// The network namespace behind a path such as `/proc/PID/ns/net`, alone.
-    pub(crate) fn net(path: &Path) -> Self {
+    pub fn net(path: &Path) -> Self {
         Self(vec![(CloneFlags::CLONE_NEWNET, open(path))])
     }
 

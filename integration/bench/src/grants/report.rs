@@ -12,7 +12,7 @@ use steppe_integration::{
 };
 use steppe_testbed::{Attempt, Outcome};
 
-use crate::runs::{PACE, Pair};
+use super::runs::{PACE, Pair};
 
 /// The goal for the 99th percentile of each order.
 const GOAL: Duration = Duration::from_millis(50);

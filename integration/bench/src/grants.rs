@@ -1,23 +1,29 @@
-//! `make bench`: how long the three orders and their reverses take on the real thing, counted from Docker's event or
+//! `bench grants`: how long the three orders and their reverses take on the real thing, counted from Docker's event or
 //! Consul's answer; see `steppe_integration::orders` for what they are.
 
 mod report;
 mod runs;
 
-use std::{process::ExitCode, time::Instant};
+use std::time::Instant;
 
+use anyhow::{Result, ensure};
+use clap::Args;
 use report::Report;
 use steppe_integration::orders::Stage;
 use steppe_testbed::Cluster;
 
-const REPEATS: usize = 200;
+/// How often.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// Repeats of each order
+    #[arg(default_value_t = 200, value_parser = clap::value_parser!(u16).range(1..))]
+    repeats: u16,
+}
 
-fn main() -> ExitCode {
-    let repeats = std::env::args().nth(1).map_or(Ok(REPEATS), |word| word.parse());
-    let Ok(repeats @ 1..) = repeats else {
-        eprintln!("usage: bench [REPEATS]    {REPEATS} without saying");
-        return ExitCode::from(2);
-    };
+/// # Errors
+/// When the goal is missed.
+pub fn run(options: &Options) -> Result<()> {
+    let repeats = usize::from(options.repeats);
     let began = Instant::now();
     let cluster = Cluster::hosts(1).start();
     let stage = Stage::raise(cluster.one());
@@ -36,5 +42,6 @@ fn main() -> ExitCode {
         std::thread::available_parallelism().map_or(0, usize::from),
         load.split(' ').take(3).collect::<Vec<_>>().join(" "),
     );
-    if report.goal_is_met() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    ensure!(report.goal_is_met(), "the goal is missed");
+    Ok(())
 }

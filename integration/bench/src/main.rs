@@ -1,0 +1,83 @@
+//! `make bench`: Steppe beside the programs that would otherwise do its work, in the same run.
+
+mod grants;
+mod load;
+mod peers;
+mod process;
+mod proxy;
+mod stage;
+mod stats;
+mod sync;
+mod table;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, ensure};
+use clap::{CommandFactory as _, Parser, Subcommand};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// For the largest measurement, at both ends of a proxy.
+const DESCRIPTORS: u64 = 20_000;
+
+/// Measures Steppe beside the programs that would otherwise do its work, in the same run, as root.
+#[derive(Debug, Parser)]
+#[command(name = "bench", version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// TCP through the proxy: HAProxy, nginx stream, Envoy, no proxy at all
+    Proxy(proxy::Options),
+    /// How soon a grant is in force, and gone
+    Grants(grants::Options),
+    /// The names of the measurements
+    #[command(hide = true)]
+    List,
+    /// The client of the other measurements
+    #[command(hide = true)]
+    Load { load: String },
+    /// The server of the other measurements
+    #[command(hide = true)]
+    Serve,
+}
+
+/// What is started inherits it.
+fn raise_limits() -> Result<()> {
+    let limit = getrlimit(Resource::Nofile).maximum;
+    ensure!(
+        limit.is_none_or(|limit| limit >= DESCRIPTORS),
+        "this needs `ulimit -Hn` of {DESCRIPTORS} at least"
+    );
+    Ok(setrlimit(Resource::Nofile, Rlimit { current: limit, maximum: limit })?)
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().what) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(what: What) -> Result<()> {
+    match what {
+        What::List => {
+            let command = Arguments::command();
+            let shown = command.get_subcommands().filter(|what| !what.is_hide_set());
+            shown.for_each(|what| println!("{}", what.get_name()));
+            Ok(())
+        }
+        What::Load { load } => load::client(&serde_json::from_str(&load)?),
+        What::Serve => load::serve(),
+        What::Grants(options) => grants::run(&options),
+        What::Proxy(options) => {
+            raise_limits()?;
+            proxy::run(&options)
+        }
+    }
+}
