@@ -98,7 +98,7 @@ impl Kernel {
     ) -> Result<bool, Error> {
         let found = dump::balancers(&mut self.reader).map_err(Error::netlink("read"))?;
         let found: BTreeSet<Balancer> = found.into_iter().collect();
-        let needed = balancers(&changes(&state.edits()));
+        let needed = balancers(&state.edits());
         if !needed.is_subset(&found) {
             return Ok(false);
         }
@@ -124,7 +124,7 @@ impl Kernel {
         let mut batch = self.writer.request();
         nftables::begin(&mut batch);
         nftables::add_tables(&mut batch, flags, self.addresses);
-        nftables::replace_rules(&mut batch, self.addresses, needed.iter().copied());
+        nftables::replace_rules(&mut batch, self.addresses, &needed);
         for balancer in found.difference(&needed) {
             nftables::delete_balancer(&mut batch, *balancer);
         }
@@ -169,9 +169,10 @@ impl Kernel {
         nftables::add_tables(&mut batch, flags, self.addresses);
         let after_tables = batch.next_sequence();
         let mut made = nftables::add_ruleset(&mut batch, self.addresses);
-        let mut changes = changes(&state.edits());
+        let edits = state.edits();
+        let mut changes = changes(&edits);
         changes.extend(closed.iter().map(|element| (Operation::Add, element.clone())));
-        let balancers = balancers(&changes);
+        let balancers = balancers(&edits);
         for balancer in &balancers {
             nftables::add_balancer(&mut batch, *balancer, &mut made);
         }
@@ -199,14 +200,13 @@ impl Kernel {
     pub(crate) fn commit(&mut self, edits: &[Edit]) -> Result<(), CommitError> {
         let mut batch = self.writer.request();
         nftables::begin(&mut batch);
-        let changes = changes(edits);
-        let mut added = balancers(&changes);
+        let mut added = balancers(edits);
         added.retain(|balancer| !self.balancers.contains(balancer));
         for balancer in &added {
             nftables::add_balancer(&mut batch, *balancer, &mut Made::new());
         }
         // Neighbours share a message; edits come in an order that must be kept.
-        nftables::change_elements(&mut batch, &changes);
+        nftables::change_elements(&mut batch, &changes(edits));
         nftables::end(&mut batch);
         match self.writer.transact(&batch) {
             Ok(refused) => match refused.first() {
@@ -305,10 +305,9 @@ fn changes(edits: &[Edit]) -> Vec<(Operation, Element)> {
     changes
 }
 
-/// The balancers that new elements need.
-fn balancers(changes: &[(Operation, Element)]) -> BTreeSet<Balancer> {
-    let added = changes.iter().filter(|(operation, _)| *operation == Operation::Add);
-    added.filter_map(|(_, element)| element.goes_to).collect()
+/// The balancers that edits lead to.
+fn balancers(edits: &[Edit]) -> BTreeSet<Balancer> {
+    edits.iter().filter_map(Edit::balancer).collect()
 }
 
 /// Removes both tables.

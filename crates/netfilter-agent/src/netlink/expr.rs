@@ -143,13 +143,15 @@ fn lower(expression: &Expression) -> (&'static CStr, Vec<(u32, Setting)>) {
                 (sys::NFTNL_EXPR_NG_TYPE, Number(libc::NFT_NG_RANDOM as u32)),
             ],
         ),
-        Expression::MarkWith(from) => (
-            c"meta",
+        Expression::Constant(value, to) => (
+            c"immediate",
             vec![
-                (sys::NFTNL_EXPR_META_KEY, Number(libc::NFT_META_MARK as u32)),
-                (sys::NFTNL_EXPR_META_SREG, register(*from)),
+                (sys::NFTNL_EXPR_IMM_DREG, register(*to)),
+                (sys::NFTNL_EXPR_IMM_DATA, Bytes(value.to_vec())),
             ],
         ),
+        Expression::MarkWith(from) => (c"meta", set_meta(libc::NFT_META_MARK, *from)),
+        Expression::PriorityWith(from) => (c"meta", set_meta(libc::NFT_META_PRIORITY, *from)),
         Expression::Count(counter) => (
             c"objref",
             vec![
@@ -173,6 +175,10 @@ fn lower(expression: &Expression) -> (&'static CStr, Vec<(u32, Setting)>) {
 
 fn register(Register(index): Register) -> Setting {
     Number(FIRST_REGISTER + index)
+}
+
+fn set_meta(key: i32, from: Register) -> Vec<(u32, Setting)> {
+    vec![(sys::NFTNL_EXPR_META_KEY, Number(key as u32)), (sys::NFTNL_EXPR_META_SREG, register(from))]
 }
 
 fn lookup(set: SetName, key: Register) -> Vec<(u32, Setting)> {
@@ -254,6 +260,7 @@ fn lower_known(known: Known, to: Register) -> (&'static CStr, Vec<(u32, Setting)
         Known::OutputName => meta(libc::NFT_META_OIFNAME),
         Known::OutputKind => meta(META_OIFKIND),
         Known::Mark => meta(libc::NFT_META_MARK),
+        Known::Priority => meta(libc::NFT_META_PRIORITY),
         Known::Network => meta(libc::NFT_META_NFPROTO),
         Known::Transport => meta(libc::NFT_META_L4PROTO),
         Known::EtherType => meta(libc::NFT_META_PROTOCOL),

@@ -3,13 +3,16 @@
 //! Sets and elements are written here and not with libnftnl, which would copy each element three times, and whose safe API has
 //! neither maps nor counters nor flags of tables.
 
+use std::collections::BTreeSet;
+
 use super::{
     attr::Attrs,
     message::{ACK, CREATE, DUMP, Messages},
     rules,
 };
 use crate::ruleset::{
-    Addresses, Balancer, COUNTERS, Element, Family, Key, Kind, SETS, Set, TABLE, Value, chains, stamp,
+    Addresses, Balancer, COUNTERS, Element, Family, Key, Kind, SETS, Set, SetName, TABLE, Value, chains,
+    stamp,
 };
 
 /// `NFNL_SUBSYS_NFTABLES`, in the upper byte of a message's type.
@@ -194,27 +197,30 @@ pub(crate) fn add_ruleset(batch: &mut Messages, addresses: Addresses) -> Made {
     made
 }
 
-/// Makes the rules of tables that have their sets and counters already what they shall be, whatever they were.
-pub(crate) fn replace_rules(
-    batch: &mut Messages,
-    addresses: Addresses,
-    balancers: impl IntoIterator<Item = Balancer>,
-) {
+/// Makes the rules of tables that have their sets and counters already what they shall be, whatever they were; and what leads
+/// to balancers.
+pub(crate) fn replace_rules(batch: &mut Messages, addresses: Addresses, balancers: &BTreeSet<Balancer>) {
+    empty_set(batch, SetName::Balancers.set());
     for family in Family::ALL {
         // Without a chain's name: all rules of the table.
         batch.add(DELETE_RULE, 0, &fixed(family.number()), |attrs| attrs.text(RULE_TABLE, TABLE));
     }
-    for chain in chains(addresses).into_iter().chain(balancers.into_iter().map(Balancer::chain)) {
-        rules::add_chain(batch, &chain, &mut Made::new());
+    let mut made = Made::new();
+    for chain in chains(addresses) {
+        rules::add_chain(batch, &chain, &mut made);
+    }
+    for balancer in balancers {
+        add_balancer(batch, *balancer, &mut made);
     }
 }
 
-/// Makes a balancer's chain, which must not be there yet.
+/// Makes a balancer's chain, which must not be there yet, and what leads to it.
 pub(crate) fn add_balancer(batch: &mut Messages, balancer: Balancer, made: &mut Made) {
     rules::add_chain(batch, &balancer.chain(), made);
+    change_elements(batch, [&(Operation::Add, balancer.element())]);
 }
 
-/// Removes the chain of a balancer that nobody needs, and that has no rules any more.
+/// Removes the chain of a balancer that nobody needs, and that has no rules any more. What leads to it is gone.
 pub(crate) fn delete_balancer(batch: &mut Messages, balancer: Balancer) {
     batch.add(DELETE_CHAIN, 0, &fixed(Family::Inet.number()), |attrs| {
         attrs.text(chain::TABLE, TABLE);
@@ -284,6 +290,14 @@ fn add_set(batch: &mut Messages, definition: &Set) {
 fn host_order() -> [u8; 6] {
     let [a, b, c, d] = 1_u32.to_ne_bytes();
     [0, 4, a, b, c, d]
+}
+
+/// Deletes all elements of a set.
+fn empty_set(batch: &mut Messages, definition: &Set) {
+    batch.add(DELETE_ELEMENT, 0, &fixed(definition.family.number()), |attrs| {
+        attrs.text(element::TABLE, TABLE);
+        attrs.text(element::SET, definition.text);
+    });
 }
 
 /// Adds and deletes elements, in their order; neighbours of one set share a message.

@@ -50,6 +50,8 @@ pub(crate) enum Known {
     OutputKind,
     /// `meta mark`
     Mark,
+    /// `meta priority`
+    Priority,
     /// `meta nfproto`
     Network,
     /// `meta l4proto`
@@ -140,10 +142,14 @@ pub(crate) enum Expression {
     Map(SetName, Register, Register),
     /// Goes where the map says for the key at this register; ends the rule if it has nothing.
     Follow(SetName, Register),
+    /// Loads these bytes.
+    Constant([u8; 4], Register),
     /// Loads a random number below the first.
     Random(u32, Register),
     /// `meta mark set` what is in this register.
     MarkWith(Register),
+    /// `meta priority set` what is in this register.
+    PriorityWith(Register),
     /// Counts in a named counter.
     Count(&'static str),
     /// `dnat ip to` the address in this register and the port in the next.

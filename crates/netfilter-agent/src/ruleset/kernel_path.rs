@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::{
-    Addresses, Chain, Comparison, Expression, Family, PacketPart, Rule, SetName, Verdict,
+    Addresses, Chain, Comparison, Element, Expression, Family, PacketPart, Rule, SetName, Value, Verdict,
     expression::Known,
     steps::{DNAT, R0, R1, R2, R3, R4, ipv4, is_bridge, originally_for_services, rule, some_bit},
 };
@@ -12,6 +12,9 @@ use super::{
 /// it. Of the software that marks packets (see the registry github.com/fwmark/registry) only Calico, which may use any of
 /// bits 16 to 31, knows bit 28; Kubernetes, Cilium, Tailscale, Weave and Docker itself use lower ones.
 pub(crate) const BRIDGED: u32 = 1 << 28;
+
+/// The priority of a packet that has none.
+const UNSET: [u8; 4] = [0; 4];
 
 /// A chain that chooses one of a service's slots with equal chance. There is one for each number of slots in use, and not one
 /// for each service, so that a change of services changes elements alone.
@@ -33,6 +36,23 @@ impl Balancer {
         };
         let balancer = Self { every_port, slots: slots.parse().ok()? };
         (balancer.name() == chain).then_some(balancer)
+    }
+
+    /// Its number, as a packet's priority has it on the way to the chain: `0:3` for `lb-3`, `1:3` for `lb-any-3`.
+    pub(crate) fn number(self) -> u32 {
+        u32::from(self.every_port) << 16 | self.slots
+    }
+
+    /// The one with this number.
+    pub(crate) fn numbered(number: u32) -> Option<Self> {
+        let balancer = Self { every_port: number >> 16 != 0, slots: number & 0xffff };
+        (balancer.number() == number).then_some(balancer)
+    }
+
+    /// What leads to its chain.
+    pub(crate) fn element(self) -> Element {
+        let key = Value::EMPTY.number(self.number());
+        Element { goes_to: Some(self), ..Element::key(SetName::Balancers, key) }
     }
 
     /// Its chain's name.
@@ -60,20 +80,28 @@ impl Balancer {
             (" . meta l4proto . th dport", to_port(), R3, SetName::Endpoints)
         };
         steps.push(Expression::Random(slots, number));
+        let unset = vec![Expression::Constant(UNSET, R0), Expression::PriorityWith(R0)];
         rule(
-            format!("dnat ip to ip daddr{words} . numgen random mod {slots} map @{}", set.set().text),
-            [ipv4(), steps, translate_by(set)].concat(),
+            format!(
+                "meta priority set none dnat ip to ip daddr{words} . numgen random mod {slots} map @{}",
+                set.set().text
+            ),
+            [unset, ipv4(), steps, translate_by(set)].concat(),
         )
     }
 }
 
-/// By port. The map stands in one rule alone: with every change of a map that leads to chains the kernel looks through all of
-/// it for each rule that has it.
+/// By port, by way of a balancer's number: with every element of a map that leads to chains the kernel looks through all of
+/// that map, so services are in one that does not. A number is handed from rule to rule in the packet's priority, which is
+/// none for what comes by a bridge port, and which routing sets anew.
 pub(super) fn to_endpoint() -> Vec<Rule> {
-    vec![rule(
-        "ip daddr . meta l4proto . th dport vmap @services",
-        [ipv4(), to_port(), vec![Expression::Follow(SetName::Services, R0)]].concat(),
-    )]
+    vec![
+        rule(
+            "meta priority set ip daddr . meta l4proto . th dport map @services",
+            [ipv4(), to_port(), number_by(SetName::Services)].concat(),
+        ),
+        to_balancer(),
+    ]
 }
 
 /// By port, and what has none of its own by address. `exact`: the chain of [`to_endpoint`].
@@ -81,9 +109,10 @@ pub(super) fn to_any_endpoint(exact: &'static str) -> Vec<Rule> {
     vec![
         rule(format!("jump {exact}"), vec![Expression::Verdict(Verdict::Jump(exact))]),
         rule(
-            "ip daddr vmap @services_any",
-            [ipv4(), vec![to_address(), Expression::Follow(SetName::ServicesAny, R0)]].concat(),
+            "meta priority set ip daddr map @services_any",
+            [ipv4(), vec![to_address()], number_by(SetName::ServicesAny)].concat(),
         ),
+        to_balancer(),
     ]
 }
 
@@ -177,6 +206,17 @@ fn to_port() -> Vec<Expression> {
     ]
 }
 
+fn number_by(map: SetName) -> Vec<Expression> {
+    vec![Expression::Map(map, R0, R0), Expression::PriorityWith(R0)]
+}
+
+fn to_balancer() -> Rule {
+    rule(
+        "meta priority vmap @balancers",
+        vec![Expression::Known(Known::Priority, R0), Expression::Follow(SetName::Balancers, R0)],
+    )
+}
+
 fn translate_by(map: SetName) -> Vec<Expression> {
     vec![Expression::Map(map, R0, R0), Expression::TranslateTo(R0)]
 }
@@ -195,6 +235,7 @@ mod tests {
         for (name, every_port, slots) in [("lb-3", false, 3), ("lb-any-256", true, 256)] {
             let balancer = Balancer { every_port, slots };
             assert_eq!((balancer.name().as_str(), Balancer::named(name)), (name, Some(balancer)));
+            assert_eq!(Balancer::numbered(balancer.number()), Some(balancer));
         }
         for name in ["lb-", "lb-03", "lb-x", "lb", "exact"] {
             assert_eq!(Balancer::named(name), None, "{name}");
@@ -206,7 +247,7 @@ mod tests {
         let words = |slots| Balancer { every_port: false, slots }.chain().words();
         assert_eq!(
             words(1),
-            "inet chain lb-1 {\n\tdnat ip to ip daddr . meta l4proto . th dport . numgen random mod 1 map @endpoints\n}\n"
+            "inet chain lb-1 {\n\tmeta priority set none dnat ip to ip daddr . meta l4proto . th dport . numgen random mod 1 map @endpoints\n}\n"
         );
         assert_eq!(words(3).lines().count(), 4, "{}", words(3));
     }

@@ -27,6 +27,8 @@ pub(crate) enum Key {
     Uid,
     /// A number: nft has no datatype for plain ones, so it is that of marks.
     Number,
+    /// The number of a balancer, as a packet's priority has it.
+    Balancer,
     /// In a map: where to go on.
     Verdict,
 }
@@ -44,6 +46,7 @@ impl Key {
             Self::IfName => 41,
             Self::Number => 19,
             Self::LinkType => 21,
+            Self::Balancer => 23,
             Self::Uid => 24,
             // `NFT_DATA_VERDICT`: the kernel's, not nft's.
             Self::Verdict => 0xffff_ff00,
@@ -52,7 +55,7 @@ impl Key {
 
     /// Whether the kernel compares it as a number or a text of its own, and not as it stands in packets.
     pub(crate) fn is_in_host_order(self) -> bool {
-        matches!(self, Self::IfName | Self::Uid | Self::LinkType | Self::Number)
+        matches!(self, Self::IfName | Self::Uid | Self::LinkType | Self::Number | Self::Balancer)
     }
 
     /// Bytes in a key that is nothing else.
@@ -60,7 +63,7 @@ impl Key {
         match self {
             Self::Protocol | Self::Network => 1,
             Self::Port | Self::LinkType => 2,
-            Self::Ipv4 | Self::Number | Self::Uid => 4,
+            Self::Ipv4 | Self::Number | Self::Balancer | Self::Uid => 4,
             Self::Ether => 6,
             Self::Ipv6 | Self::IfName | Self::Verdict => 16,
         }
@@ -78,6 +81,7 @@ impl Key {
             Self::Port => "inet_service",
             Self::IfName => "ifname",
             Self::Number => "mark",
+            Self::Balancer => "classid",
             Self::Verdict => "verdict",
         }
     }
@@ -98,10 +102,12 @@ pub(crate) enum SetName {
     ListenersAny,
     /// The protocols whose new connections take the kernel path: none, or all while the kernel has taken over.
     Takeover,
-    /// By port of a virtual IP, the chain that chooses among its slots on the kernel path.
+    /// By port of a virtual IP, the balancer that chooses among its slots on the kernel path.
     Services,
     /// The same for every other TCP port of a virtual IP.
     ServicesAny,
+    /// By balancer, its chain.
+    Balancers,
     /// By port of a virtual IP and slot, an endpoint. The comment of an endpoint's first slot is its weight and node.
     Endpoints,
     /// The same for `ServicesAny`.
@@ -229,7 +235,7 @@ const HOST_PORT: &[Key] = &[Key::Protocol, Key::Port];
 const ADDRESS: &[Key] = &[Key::Ipv4, Key::Port];
 
 /// All of them.
-pub(crate) static SETS: [Set; 44] = [
+pub(crate) static SETS: [Set; 45] = [
     // set workloads { type ifname . ipv4_addr; }
     set(SetName::Workloads, "workloads", Family::Inet, &[Key::IfName, Key::Ipv4], &[], Kind::Plain),
     // set grants { type ipv4_addr . ipv4_addr . inet_proto . inet_service; counter; }
@@ -242,10 +248,12 @@ pub(crate) static SETS: [Set; 44] = [
     set(SetName::ListenersAny, "listeners_any", Family::Inet, &[Key::Ipv4], ADDRESS, Kind::Plain),
     // set takeover { type inet_proto; }
     set(SetName::Takeover, "takeover", Family::Inet, &[Key::Protocol], &[], Kind::Plain),
-    // map services { type ipv4_addr . inet_proto . inet_service : verdict; }
-    set(SetName::Services, "services", Family::Inet, PORT, &[Key::Verdict], Kind::Plain),
-    // map services_any { type ipv4_addr : verdict; }
-    set(SetName::ServicesAny, "services_any", Family::Inet, &[Key::Ipv4], &[Key::Verdict], Kind::Plain),
+    // map services { type ipv4_addr . inet_proto . inet_service : classid; }
+    set(SetName::Services, "services", Family::Inet, PORT, &[Key::Balancer], Kind::Plain),
+    // map services_any { type ipv4_addr : classid; }
+    set(SetName::ServicesAny, "services_any", Family::Inet, &[Key::Ipv4], &[Key::Balancer], Kind::Plain),
+    // map balancers { type classid : verdict; }
+    set(SetName::Balancers, "balancers", Family::Inet, &[Key::Balancer], &[Key::Verdict], Kind::Plain),
     // map endpoints { type ipv4_addr . inet_proto . inet_service . mark : ipv4_addr . inet_service; }
     set(
         SetName::Endpoints,

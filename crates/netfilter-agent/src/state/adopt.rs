@@ -76,8 +76,9 @@ pub(crate) struct Found {
 impl Found {
     /// Takes an element. What can't be read is not taken, so that [`Found::is_whole`] tells.
     pub(crate) fn take(&mut self, set: SetName, element: RawElement<'_>) {
-        // These come and go by themselves.
-        self.elements += usize::from(!matches!(set, SetName::Closed | SetName::ClosedAt));
+        // The former go by themselves, the latter with the chains.
+        let alone = matches!(set, SetName::Closed | SetName::ClosedAt | SetName::Balancers);
+        self.elements += usize::from(!alone);
         // An element that can't be read shows in the count.
         let _ = self.read(set, element);
     }
@@ -96,11 +97,11 @@ impl Found {
             SetName::Listeners => self.ways(exact(&mut key)?).listener = Some(data.socket()?),
             SetName::ListenersAny => self.ways(any(&mut key)?).listener = Some(data.socket()?),
             SetName::Services => {
-                let balancer = Balancer::named(element.chain).filter(|balancer| !balancer.every_port)?;
+                let balancer = balancer(element).filter(|balancer| !balancer.every_port)?;
                 self.ways(exact(&mut key)?).slots = balancer.slots;
             }
             SetName::ServicesAny => {
-                let balancer = Balancer::named(element.chain).filter(|balancer| balancer.every_port)?;
+                let balancer = balancer(element).filter(|balancer| balancer.every_port)?;
                 self.ways(any(&mut key)?).slots = balancer.slots;
             }
             SetName::Endpoints => {
@@ -136,6 +137,7 @@ impl Found {
             SetName::Peers | SetName::Peers6 | SetName::PeerPorts => self.ranges.take(set, element)?,
             SetName::LocalUids => self.doors.uid(&mut key)?,
             // These follow from the others.
+            SetName::Balancers => {}
             SetName::Siblings | SetName::Crossed | SetName::Subnets | SetName::Hardware => {}
             SetName::Guarded | SetName::Members | SetName::Askers => {}
             SetName::Exposed | SetName::Public | SetName::Tried => {}
@@ -213,6 +215,14 @@ impl Found {
         }
         let whole = state.elements() == self.elements;
         (state, whole)
+    }
+}
+
+/// Which balancer an element of `services` means. Where a release up to 0.1.0 wrote it, it leads to the chain itself.
+fn balancer(element: RawElement<'_>) -> Option<Balancer> {
+    match Parts(element.data).number() {
+        Some(number) => Balancer::numbered(number),
+        None => Balancer::named(element.chain),
     }
 }
 

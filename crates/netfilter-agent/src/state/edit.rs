@@ -11,7 +11,7 @@ use steppe_model::{Doors, PublishedPort, ServiceKey, VirtualPort};
 use super::{Bound, Bridged, TAKEOVER, Ways, adopt::workload_comment, doors, networks, published};
 use crate::{
     netlink::nftables::Operation,
-    ruleset::{Element, SetName, Value},
+    ruleset::{Balancer, Element, SetName, Value},
 };
 
 /// One small change. Planned on a state, it does exactly one thing there, so that its inverse undoes it.
@@ -93,6 +93,14 @@ impl Edit {
         match self {
             Self::AddPort(_, _, ways) | Self::ChangePort(_, _, _, ways) => ways.leads_past_the_proxy(),
             _ => false,
+        }
+    }
+
+    /// The balancer that it leads to.
+    pub(crate) fn balancer(&self) -> Option<Balancer> {
+        match self {
+            Self::AddPort(_, port, ways) | Self::ChangePort(_, port, _, ways) => ways.balancer(*port),
+            _ => None,
         }
     }
 

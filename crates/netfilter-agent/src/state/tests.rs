@@ -7,7 +7,7 @@ use steppe_model::{DoorMode, DoorName, Endpoint, Expose, Network, Protocol, Reso
 use super::*;
 use crate::{
     netlink::{dump::RawElement, nftables::Operation},
-    ruleset::{Balancer, Element, SetName, Value},
+    ruleset::{Balancer, Element, Parts, SetName, Value},
 };
 
 /// Ports 1 to 3 are on `br0`, 4 and 5 on `br1`; one of them will be gone.
@@ -196,10 +196,26 @@ impl Kernel {
     }
 
     fn adopt(&self) -> (State, bool) {
+        self.adopt_with(|element| (element.data, String::new()))
+    }
+
+    /// As releases up to 0.1.0 left it: services lead to chains.
+    fn adopt_older(&self) -> (State, bool) {
+        self.adopt_with(|element| match element.set {
+            SetName::Services | SetName::ServicesAny => {
+                let number = Parts(element.data.as_bytes()).number().unwrap();
+                (Value::EMPTY, Balancer::numbered(number).unwrap().name())
+            }
+            _ => (element.data, String::new()),
+        })
+    }
+
+    /// `leads`: the data of an element, and the chain.
+    fn adopt_with(&self, leads: impl Fn(&Element) -> (Value, String)) -> (State, bool) {
         let mut found = Found::default();
         for ((set, key, _), element) in &self.0 {
-            let chain = element.goes_to.map(Balancer::name).unwrap_or_default();
-            let (key, data) = (key.as_bytes(), element.data.as_bytes());
+            let (data, chain) = leads(element);
+            let (key, data) = (key.as_bytes(), data.as_bytes());
             found.take(
                 *set,
                 RawElement {
@@ -246,6 +262,7 @@ proptest! {
         let (adopted, whole) = kernel.adopt();
         prop_assert!(whole);
         prop_assert_eq!(&adopted, &state);
+        prop_assert_eq!(kernel.adopt_older(), (adopted, true));
         let mut rebuilt = State::default();
         state.edits().iter().for_each(|edit| rebuilt.perform(edit));
         prop_assert_eq!(rebuilt, state);

@@ -80,6 +80,12 @@ impl Ways {
         usize::from(self.listener.is_some()) + balanced
     }
 
+    /// Who chooses among the slots, if there are any.
+    pub(super) fn balancer(&self, port: VirtualPort) -> Option<Balancer> {
+        let slots = self.shares().iter().sum();
+        (slots > 0).then_some(Balancer { every_port: port.number.is_none(), slots })
+    }
+
     /// The elements.
     pub(super) fn elements(&self, vip: Ipv4Addr, port: VirtualPort) -> Vec<Element> {
         let key = Value::EMPTY.ip(vip);
@@ -93,10 +99,9 @@ impl Ways {
         let element = |set, key, data| Element { data, ..Element::key(set, key) };
         let slots = self.slots();
         let listener = self.listener.map(|listener| element(listeners, key, Value::EMPTY.socket(listener)));
-        // At most `ENDPOINTS`.
-        let balancer = Balancer { every_port: port.number.is_none(), slots: slots.len() as u32 };
-        let service = (balancer.slots > 0)
-            .then(|| Element { goes_to: Some(balancer), ..element(services, key, Value::EMPTY) });
+        let service = self
+            .balancer(port)
+            .map(|balancer| element(services, key, Value::EMPTY.number(balancer.number())));
         let slots = (0..).zip(slots).map(|(slot, (address, comment))| Element {
             comment,
             ..element(endpoints, key.number(slot), Value::EMPTY.socket(address))

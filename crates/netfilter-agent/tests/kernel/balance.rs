@@ -1,6 +1,6 @@
 //! How the kernel spreads connections over endpoints.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{collections::BTreeMap, fs, net::Ipv4Addr};
 
 use steppe_api::v1::{self, Protocol};
 
@@ -105,6 +105,24 @@ fn weights_and_changes_of_them_count() {
         for chain in ["chain lb-5 {", "chain lb-4 {", "chain lb-1 {"] {
             assert!(rules.contains(chain), "{rules}");
         }
+    });
+}
+
+/// On the way to a slot the priority holds a number. Routing sets it anew, unless it is told not to.
+#[test]
+fn a_packet_leaves_without_a_priority() {
+    let stage = stage();
+    let net = &stage.host.net;
+    net.run(|| fs::write("/proc/sys/net/ipv4/ip_forward_update_priority", "0").unwrap());
+    net.nft("add table ip watch");
+    net.nft("add chain ip watch passing { type filter hook forward priority 0; }");
+    net.nft("add rule ip watch passing tcp flags syn meta priority none counter");
+    net.nft("add rule ip watch passing meta priority != none drop");
+    block_on(async {
+        let _control = stage.control(vec![stage.port(80, None, &[1, 1, 1])], &[80]).await;
+        stage.spread(&[80], 20);
+        let counted = net.nft("list chain ip watch passing");
+        assert!(!counted.contains("packets 0 "), "{counted}");
     });
 }
 

@@ -149,7 +149,7 @@ impl<'a> OwnPort<'a> {
                 server: "fast".to_owned(),
             },
             elements: [
-                format!("services {{ {key} : goto lb-1 }}"),
+                format!("services {{ {key} : 0:1 }}"),
                 format!("endpoints {{ {key} . 0x0 : {} . 80 }}", fast.address()),
             ],
         }
