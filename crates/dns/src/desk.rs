@@ -77,9 +77,9 @@ pub(crate) struct Pending {
 
 /// How a question was looked up.
 #[derive(Debug)]
-pub(crate) enum Looked {
-    /// Answered from our own, or kept.
-    Ready(Outcome, Option<Why>),
+pub(crate) enum Looked<T> {
+    /// Answered: how, and what was made of why, if it is our own.
+    Ready(Outcome, Option<T>),
     /// A resolver must be asked.
     Forward,
 }
@@ -114,15 +114,15 @@ impl Desk {
         self.askers.send_replace(());
     }
 
-    /// Takes a packet that `ip` sent. `buffer` is for the answer.
+    /// Takes a packet that `ip` sent, at `start`. `buffer` is for the answer.
     pub(crate) fn take(
         &self,
         ip: Ipv4Addr,
         packet: &[u8],
         transport: Transport,
+        start: Instant,
         buffer: &mut Vec<u8>,
     ) -> Step {
-        let start = Instant::now();
         if !self.limits.admit(ip, start) {
             self.end(ip, None, Outcome::Limited, &[], start);
             return Step::Silence;
@@ -154,8 +154,9 @@ impl Desk {
         buffer: &mut Vec<u8>,
         start: Instant,
     ) -> Step {
-        let step = match self.look_up(ip, &request, transport, buffer, start) {
-            Looked::Ready(_, Some(Why::NoAsker)) if !self.limits.is_hopeless(ip, start) => Step::Await,
+        let is_unknown = |why: Why<'_>| why == Why::NoAsker;
+        let step = match self.look_up(ip, &request, transport, buffer, start, is_unknown) {
+            Looked::Ready(_, Some(true)) if !self.limits.is_hopeless(ip, start) => Step::Await,
             Looked::Ready(outcome, _) => {
                 self.end(ip, Some(&request), outcome, buffer, start);
                 return Step::Reply;
@@ -173,19 +174,20 @@ impl Desk {
         }
     }
 
-    /// Looks a question up, without counting it.
-    pub(crate) fn look_up(
+    /// Looks a question up, without counting it. `reason` makes of why it is answered so what the caller wants to know.
+    pub(crate) fn look_up<T>(
         &self,
         ip: Ipv4Addr,
         request: &Request,
         transport: Transport,
         buffer: &mut Vec<u8>,
         now: Instant,
-    ) -> Looked {
+        reason: impl FnOnce(Why<'_>) -> T,
+    ) -> Looked<T> {
         let limit = transport.limit(request);
         let turn = fastrand::usize(..);
         match self.zone().answer(&self.rules, ip, request, buffer, limit, turn) {
-            Finding::Answered(why) => return Looked::Ready(outcome_of(&why), Some(why)),
+            Finding::Answered(why) => return Looked::Ready(outcome_of(why), Some(reason(why))),
             Finding::Unsettled => return Looked::Ready(Outcome::Failed, None),
             Finding::Forward => {}
         }
@@ -226,7 +228,7 @@ impl Desk {
             if !is_known {
                 desk.limits.note_in_vain(*ip, now);
             }
-            match desk.look_up(*ip, request, *transport, &mut buffer, now) {
+            match desk.look_up(*ip, request, *transport, &mut buffer, now, |_| ()) {
                 Looked::Ready(outcome, _) => {
                     desk.end(*ip, Some(request), outcome, &buffer, *start);
                     told(&buffer, pending.waiting);
@@ -284,7 +286,7 @@ fn fail(request: &Request, transport: Transport, buffer: &mut Vec<u8>) {
     Writer::new(buffer, request, Rcode::ServFail, false, transport.limit(request)).finish();
 }
 
-fn outcome_of(why: &Why) -> Outcome {
+fn outcome_of(why: Why<'_>) -> Outcome {
     match why {
         Why::Service(_) => Outcome::Service,
         Why::Member(_) => Outcome::Member,

@@ -22,6 +22,7 @@ use crate::{
     counters::Outcome,
     desk::{Desk, Looked, Transport, rcode_in},
     wire::{self as dns, WireName, type_from_name},
+    zone::Why,
 };
 
 /// What people are told beside what the desk knows.
@@ -137,7 +138,9 @@ impl v1::dns_server::Dns for DnsService {
         })?;
         let question = dns::Request::new(name, kind);
         let mut message = Vec::new();
-        let (outcome, why) = match self.desk.look_up(ip, &question, Transport::Tcp, &mut message, start) {
+        let reason = |why: Why<'_>| why.to_string();
+        let looked = self.desk.look_up(ip, &question, Transport::Tcp, &mut message, start, reason);
+        let (outcome, why) = match looked {
             Looked::Ready(outcome, why) => (outcome, why),
             Looked::Forward => (self.forward(ip, &question, &mut message).await, None),
         };
@@ -145,7 +148,7 @@ impl v1::dns_server::Dns for DnsService {
             result: v1::QuestionResult::from(outcome).into(),
             rcode: rcode_in(&message).map(dns::rcode_name).unwrap_or_default(),
             records: dns::records(&message),
-            reason: why.map_or_else(|| wire::reason(outcome).into(), |why| why.to_string()),
+            reason: why.unwrap_or_else(|| wire::reason(outcome).into()),
             took_ms: start.elapsed().as_secs_f64() * 1e3,
         }))
     }

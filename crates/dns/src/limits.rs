@@ -1,7 +1,6 @@
 //! What one asker may take, so that the others are still answered.
 
 use std::{
-    collections::HashMap,
     net::Ipv4Addr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -9,6 +8,8 @@ use std::{
     },
     time::{Duration, Instant},
 };
+
+use crate::zone::Map;
 
 /// Askers that are told apart. Those beyond share what one may take.
 const ASKERS: usize = 16_384;
@@ -40,7 +41,7 @@ pub(crate) struct Limits {
 
 #[derive(Debug, Default)]
 struct Askers {
-    by_ip: HashMap<Ipv4Addr, Asker>,
+    by_ip: Map<Ipv4Addr, Asker>,
     swept: Option<Instant>,
 }
 

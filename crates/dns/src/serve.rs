@@ -1,5 +1,6 @@
 //! The ways in: UDP and TCP, on one address.
 
+mod batch;
 mod socket;
 mod tcp;
 mod udp;

@@ -1,17 +1,15 @@
 //! What is in force: who asks, what each may name, and who is on whose network. Pure.
 
+mod key;
 mod lookup;
 mod network;
 mod records;
 mod view;
 
+pub(crate) use key::Map;
 pub(crate) use lookup::{Finding, Rules, Why};
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    net::Ipv4Addr,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 
 use steppe_model::{Asker, Member, Resource, ResourceId, UserName};
 
@@ -21,8 +19,8 @@ pub(crate) use view::View;
 /// Everything in force.
 #[derive(Debug, Default)]
 pub(crate) struct Zone {
-    views: HashMap<Ipv4Addr, Arc<View>>,
-    networks: HashMap<UserName, Network>,
+    views: Map<Ipv4Addr, Arc<View>>,
+    networks: Map<UserName, Network>,
     /// What each id stands for.
     ids: BTreeMap<ResourceId, Id>,
     /// control has told everything once: what is not here does not exist.
@@ -82,7 +80,7 @@ impl Zone {
         self.views.get(&ip)
     }
 
-    fn network_of(&self, view: Option<&Arc<View>>) -> Option<&Network> {
+    fn network_of(&self, view: Option<&View>) -> Option<&Network> {
         self.networks.get(view?.asker().network.as_ref()?)
     }
 

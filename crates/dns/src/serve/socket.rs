@@ -8,7 +8,10 @@ use std::{
 
 use rustix::{
     io::Errno,
-    net::{AddressFamily, SocketFlags, SocketType, bind, connect, listen, socket_with, sockopt},
+    net::{
+        AddressFamily, SocketFlags, SocketType, bind, connect, listen, socket_with,
+        sockopt::{self, Ipv4PathMtuDiscovery},
+    },
 };
 use tracing::debug;
 
@@ -17,6 +20,9 @@ const NON_BLOCKING: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEX
 const BACKLOG: i32 = 1_024;
 /// Room for questions that have arrived: thousands, where the system lets us (`net.core.rmem_max`).
 const QUEUE: usize = 4 << 20;
+
+/// "Don't fragment", whatever is known of the path (ip(7)).
+const WHOLE: Ipv4PathMtuDiscovery = Ipv4PathMtuDiscovery::PROBE;
 
 /// Whether somebody else has the port.
 ///
@@ -34,9 +40,19 @@ pub(crate) fn probe(address: SocketAddrV4) -> io::Result<bool> {
 /// A socket for questions.
 pub(super) fn datagram(address: SocketAddrV4, shared: bool) -> io::Result<OwnedFd> {
     let socket = bound(SocketType::DGRAM, address, shared)?;
+    // Answers fit into nearly every path (`UDP_LIMIT`) and may say so (RFC 9715 §3.1): then they need no number by which fragments
+    // are put together, and it costs as much as a lookup to draw one.
+    sockopt::set_ip_mtu_discover(&socket, WHOLE)?;
     // The kernel gives what it may.
     sockopt::set_socket_recv_buffer_size(&socket, QUEUE)?;
     Ok(socket)
+}
+
+/// An answer is longer than what an interface of this host takes at a time: from now on they may come in fragments. Says whether that is
+/// new.
+pub(super) fn in_fragments(socket: &OwnedFd) -> bool {
+    sockopt::ip_mtu_discover(socket) == Ok(WHOLE)
+        && sockopt::set_ip_mtu_discover(socket, Ipv4PathMtuDiscovery::WANT).is_ok()
 }
 
 /// A socket for connections.

@@ -6,7 +6,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     pin::pin,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures::{StreamExt as _, stream::FuturesUnordered};
@@ -146,7 +146,7 @@ async fn converse(
                         reading = false;
                         continue 'questions;
                     };
-                    match desk.take(ip, &packet, Transport::Tcp, &mut buffer) {
+                    match desk.take(ip, &packet, Transport::Tcp, Instant::now(), &mut buffer) {
                         Step::Reply => reply(&mut writer, &buffer).await?,
                         Step::Silence => return Ok(()),
                         Step::Forward(pending) => desk.forward(pending, later(&mut open)),
@@ -207,8 +207,6 @@ async fn reply(writer: &mut OwnedWriteHalf, answer: &[u8]) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use super::*;
     use crate::limits::Limits;
 

@@ -1,8 +1,8 @@
-//! Questions over UDP: one thread, which takes, looks up and answers, and waits for nothing but the next.
+//! Questions over UDP: one thread, which takes, looks up and answers all that there are, and waits for nothing but the next.
 
 use std::{
     io,
-    net::{SocketAddr, SocketAddrV4},
+    net::SocketAddrV4,
     os::fd::OwnedFd,
     sync::{
         Arc,
@@ -14,21 +14,20 @@ use std::{
 
 use rustix::{
     event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll},
-    io::{Errno, retry_on_intr, write},
-    net::{RecvFlags, SendFlags, recvfrom, sendto},
+    io::{Errno, write},
+    net::{SendFlags, sendto},
 };
 use tokio::sync::oneshot;
 use tracing::{debug, warn};
 
+use super::{
+    batch::{BATCH, Intake, Outgoing},
+    socket::in_fragments,
+};
 use crate::{
     desk::{Desk, Step, Transport},
     limits::Waiting,
 };
-
-/// The longest question: one that is longer is cut, and then makes no sense.
-const LONGEST: usize = 4_096;
-/// Questions that are taken before it is looked whether to stop.
-const ROUND: usize = 256;
 
 /// The thread, seen from outside.
 #[derive(Debug)]
@@ -87,16 +86,16 @@ struct Server {
 impl Server {
     /// Serves until it is told to stop and nothing comes any more, or until the socket breaks.
     fn run(self) -> Errno {
-        let mut packet = vec![0; LONGEST];
-        let mut buffer = Vec::with_capacity(LONGEST);
+        let (mut intake, mut outgoing) = (Intake::new(), Outgoing::new());
         let mut quiet_since: Option<Instant> = None;
         loop {
             let quiet = Duration::from_millis(self.stop.quiet.load(Ordering::Acquire));
-            match self.round(&mut packet, &mut buffer) {
+            match self.round(&mut intake, &mut outgoing) {
                 Ok(0) => {}
                 Ok(taken) => {
                     quiet_since = None;
-                    if taken == ROUND {
+                    // Where there were several there are more by now.
+                    if taken > 1 {
                         continue;
                     }
                 }
@@ -127,25 +126,27 @@ impl Server {
         move |answer, _| send(&socket, answer, to)
     }
 
-    /// Takes what is queued, up to so many, and says how many those were.
-    fn round(&self, packet: &mut [u8], buffer: &mut Vec<u8>) -> Result<usize, Errno> {
-        for taken in 0..ROUND {
-            let (length, from) = match recvfrom(&*self.socket, &mut *packet, RecvFlags::DONTWAIT) {
-                Ok((length, _, from)) => (length, from.and_then(|from| SocketAddr::try_from(from).ok())),
-                Err(Errno::AGAIN) => return Ok(taken),
-                Err(errno) if is_passing(errno) => continue,
-                Err(errno) => return Err(errno),
-            };
-            // Nobody can be answered at port 0.
-            let Some(SocketAddr::V4(from)) = from.filter(|from| from.port() != 0) else { continue };
-            match self.desk.take(*from.ip(), &packet[..length], Transport::Udp, buffer) {
-                Step::Reply => send(&self.socket, buffer, from),
+    /// Takes what is queued, up to so many, answers what can be, and says how many those were.
+    fn round(&self, intake: &mut Intake, outgoing: &mut Outgoing) -> Result<usize, Errno> {
+        let taken = match intake.take(&*self.socket) {
+            Ok(taken) => taken,
+            Err(Errno::AGAIN) => return Ok(0),
+            // There may be more.
+            Err(errno) if is_passing(errno) => return Ok(BATCH),
+            Err(errno) => return Err(errno),
+        };
+        let now = Instant::now();
+        // Nobody can be answered at port 0.
+        for (packet, from) in intake.packets().filter(|(_, from)| from.port() != 0) {
+            match self.desk.take(*from.ip(), packet, Transport::Udp, now, outgoing.place()) {
+                Step::Reply => outgoing.push(from),
                 Step::Silence => {}
                 Step::Forward(pending) => self.desk.forward(pending, self.sender(from)),
                 Step::Await(pending) => self.desk.await_asker(pending, self.sender(from)),
             }
         }
-        Ok(ROUND)
+        outgoing.send(&*self.socket, |to, errno| again(&self.socket, to, errno));
+        Ok(taken)
     }
 }
 
@@ -164,11 +165,22 @@ fn is_passing(errno: Errno) -> bool {
     )
 }
 
-/// An answer that can't be sent is lost, as one may be on its way.
+/// Sends one answer.
 fn send(socket: &OwnedFd, answer: &[u8], to: SocketAddrV4) {
-    match retry_on_intr(|| sendto(socket, answer, SendFlags::DONTWAIT, &to)) {
-        Ok(_) => {}
-        Err(Errno::PERM) => warn!(%to, "an answer was refused by this host's own firewall"),
-        Err(error) => debug!(%to, %error, "an answer could not be sent"),
+    while let Err(errno) = sendto(socket, answer, SendFlags::DONTWAIT, &to) {
+        if !again(socket, to, errno) {
+            return;
+        }
     }
+}
+
+/// Whether to try once more. An answer that can't be sent is lost, as one may be on its way.
+fn again(socket: &OwnedFd, to: SocketAddrV4, errno: Errno) -> bool {
+    match errno {
+        Errno::INTR => return true,
+        Errno::MSGSIZE if in_fragments(socket) => return true,
+        Errno::PERM => warn!(%to, "an answer was refused by this host's own firewall"),
+        error => debug!(%to, %error, "an answer could not be sent"),
+    }
+    false
 }

@@ -60,7 +60,7 @@ impl WireName {
 
     /// The same in lower case. Lengths are below `A`, so they stay.
     pub(crate) fn lower(mut self) -> Self {
-        self.bytes.make_ascii_lowercase();
+        self.bytes[..usize::from(self.length)].make_ascii_lowercase();
         self
     }
 

@@ -39,23 +39,23 @@ pub(crate) struct Rules {
 }
 
 /// How a question ended that was looked up.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Finding {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Finding<'z> {
     /// Nobody's business here: a resolver is asked.
     Forward,
     /// Answered.
-    Answered(Why),
+    Answered(Why<'z>),
     /// Ours, and not known yet.
     Unsettled,
 }
 
 /// Why the answer is what it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Why {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Why<'z> {
     /// A service that the asker may reach.
-    Service(DnsName),
+    Service(&'z DnsName),
     /// A member of this user's network, the asker's.
-    Member(UserName),
+    Member(&'z UserName),
     /// The zone itself, its server, or `localhost`.
     Everybodys,
     /// The name exists, and has no record of that type.
@@ -66,7 +66,7 @@ pub(crate) enum Why {
     NoAsker,
 }
 
-impl fmt::Display for Why {
+impl fmt::Display for Why<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Service(name) => write!(f, "`{name}` is a service that it may reach"),
@@ -103,16 +103,9 @@ impl Zone {
         buffer: &mut Vec<u8>,
         limit: usize,
         turn: usize,
-    ) -> Finding {
-        let view = self.view(ip);
-        let lookup = Lookup {
-            rules,
-            view: view.map(|view| &**view),
-            network: self.network_of(view),
-            request,
-            limit,
-            turn,
-        };
+    ) -> Finding<'_> {
+        let view = self.view(ip).map(|view| &**view);
+        let lookup = Lookup { rules, zone: self, view, request, limit, turn };
         let Some(found) = lookup.find() else { return Finding::Forward };
         if !self.settled {
             Writer::new(buffer, request, Rcode::ServFail, false, limit).finish();
@@ -125,35 +118,37 @@ impl Zone {
 }
 
 /// A question and who asks it.
-pub(super) struct Lookup<'a> {
-    pub(super) rules: &'a Rules,
-    view: Option<&'a View>,
-    network: Option<&'a Network>,
-    pub(super) request: &'a Request,
+pub(super) struct Lookup<'z, 'q> {
+    pub(super) rules: &'q Rules,
+    zone: &'z Zone,
+    view: Option<&'z View>,
+    pub(super) request: &'q Request,
     pub(super) limit: usize,
     pub(super) turn: usize,
 }
 
 /// What stands behind a name.
-pub(super) enum Found<'a> {
+#[derive(Clone, Copy)]
+pub(super) enum Found<'z> {
     Apex,
     /// An address that is the same for whoever asks, in the zone that its last bytes name.
     Everybodys(Ipv4Addr, usize),
-    Service(&'a AskedName, Place),
+    /// A service, and its virtual IP.
+    Service(&'z AskedName, Ipv4Addr, Place),
     /// `_NAME._tcp`: where a service is dialled.
-    Ports(&'a AskedName, Protocol, Place),
-    Members(&'a [Ipv4Addr]),
+    Ports(&'z AskedName, Protocol, Place),
+    Members(&'z [Ipv4Addr]),
     /// An address, by a name of who has it.
-    Pointer(DnsName, Why),
+    Pointer(&'z DnsName, Why<'z>),
     /// A name without records of its own, in the zone that its last bytes name.
     Empty(usize),
     /// No such name, in the zone that its last bytes name.
     Nothing(usize),
 }
 
-impl<'a> Lookup<'a> {
+impl<'z> Lookup<'z, '_> {
     /// `None` for what is not ours.
-    fn find(&self) -> Option<Found<'a>> {
+    fn find(&self) -> Option<Found<'z>> {
         let name = &self.request.name;
         let place = |zone, services_only| Place { zone, services_only };
         if let Some(before) = name.before(ZONE) {
@@ -190,12 +185,18 @@ impl<'a> Lookup<'a> {
         }
     }
 
+    /// The network that the asker is on.
+    fn network(&self) -> Option<&'z Network> {
+        self.zone.network_of(self.view)
+    }
+
     /// What goes by the labels before a zone.
-    fn named(&self, before: &[u8], place: Place) -> Found<'a> {
-        if let Some(service) = self.view.and_then(|view| view.service(before)) {
-            return Found::Service(service, place);
+    fn named(&self, before: &[u8], place: Place) -> Found<'z> {
+        if let Some((service, vip)) = self.view.and_then(|view| view.service(before)) {
+            return Found::Service(service, vip, place);
         }
-        let members = self.network.filter(|_| !place.services_only).and_then(|network| network.named(before));
+        let members =
+            self.network().filter(|_| !place.services_only).and_then(|network| network.named(before));
         if let Some(members) = members.filter(|members| !members.is_empty()) {
             return Found::Members(members);
         }
@@ -213,7 +214,7 @@ impl<'a> Lookup<'a> {
     }
 
     /// `_NAME._tcp` (RFC 2782); with Consul, `_NAME._TAG` too.
-    fn ports(&self, before: &[u8], place: Place) -> Option<Found<'a>> {
+    fn ports(&self, before: &[u8], place: Place) -> Option<Found<'z>> {
         let (first, rest) = split_first(before)?;
         let (second, rest) = split_first(rest)?;
         let (name, second) = (first.strip_prefix(b"_")?, second.strip_prefix(b"_")?);
@@ -233,21 +234,20 @@ impl<'a> Lookup<'a> {
         }
         push(name);
         key.extend_from_slice(rest);
-        let service = self.view?.service(&key)?;
+        let (service, _) = self.view?.service(&key)?;
         let protocol = protocol.unwrap_or(Protocol::Tcp);
         let is_dialled = service.ports.iter().any(|port| port.protocol == protocol);
         is_dialled.then_some(Found::Ports(service, protocol, place))
     }
 
     /// An address's name. Of one that is nobody's to this asker a resolver is asked, unless it is a virtual IP.
-    fn pointer(&self, ip: Ipv4Addr) -> Option<Found<'a>> {
+    fn pointer(&self, ip: Ipv4Addr) -> Option<Found<'z>> {
         if let Some(service) = self.view.and_then(|view| view.at(ip)) {
-            let name = service.name.clone();
-            return Some(Found::Pointer(name.clone(), Why::Service(name)));
+            return Some(Found::Pointer(&service.name, Why::Service(&service.name)));
         }
-        let member = self.network.and_then(|network| network.member(ip));
+        let member = self.network().and_then(|network| network.member(ip));
         if let Some((member, name)) = member.and_then(|member| Some((member, member.names.first()?))) {
-            return Some(Found::Pointer(name.clone(), Why::Member(member.network.clone())));
+            return Some(Found::Pointer(name, Why::Member(&member.network)));
         }
         // The zone is that of the block's whole octets.
         let octets = usize::from(self.rules.service_cidr.prefix_len() / 8);
@@ -257,15 +257,15 @@ impl<'a> Lookup<'a> {
     }
 }
 
-impl Found<'_> {
-    pub(super) fn why(&self, lookup: &Lookup<'_>) -> Why {
+impl<'z> Found<'z> {
+    pub(super) fn why(self, lookup: &Lookup<'z, '_>) -> Why<'z> {
         match self {
-            Self::Service(service, _) | Self::Ports(service, ..) => Why::Service(service.name.clone()),
+            Self::Service(service, ..) | Self::Ports(service, ..) => Why::Service(&service.name),
             Self::Members(_) => {
                 let user = lookup.view.and_then(|view| view.asker().network.as_ref());
-                user.map_or(Why::NoAsker, |user| Why::Member(user.clone()))
+                user.map_or(Why::NoAsker, Why::Member)
             }
-            Self::Pointer(_, why) => why.clone(),
+            Self::Pointer(_, why) => why,
             Self::Apex | Self::Everybodys(..) => Why::Everybodys,
             Self::Empty(_) => Why::NoRecord,
             Self::Nothing(_) => Why::NoName,

@@ -1,16 +1,17 @@
 //! Who is on one user's network, by name and by address.
 
-use std::{collections::HashMap, net::Ipv4Addr};
+use std::net::Ipv4Addr;
 
 use steppe_model::Member;
 
+use super::key::{Key, Map};
 use super::view::{ancestors, labels_of};
 
 /// The members of a network.
 #[derive(Debug, Default)]
 pub(super) struct Network {
-    members: HashMap<Ipv4Addr, Member>,
-    names: HashMap<Box<[u8]>, Named>,
+    members: Map<Ipv4Addr, Member>,
+    names: Map<Key, Named>,
 }
 
 /// What is known under a name.
@@ -29,7 +30,7 @@ impl Network {
             for above in ancestors(&key) {
                 self.names.entry(above.into()).or_default().below += 1;
             }
-            let addresses = &mut self.names.entry(key.into()).or_default().addresses;
+            let addresses = &mut self.names.entry(key.as_slice().into()).or_default().addresses;
             // A member may be told one name twice.
             let at = addresses.partition_point(|address| *address < member.ip);
             addresses.insert(at, member.ip);

@@ -14,9 +14,9 @@ const SOA_NUMBERS: [u32; 5] = [1, 7_200, 1_800, 86_400, NEGATIVE_TTL];
 /// What a question for every type is told (RFC 8482 §4.2).
 const MINIMAL: &[u8] = b"\x07RFC8482\0";
 
-impl Lookup<'_> {
+impl<'z> Lookup<'z, '_> {
     /// Writes what was found, and says why it is that.
-    pub(super) fn write(&self, found: Found<'_>, buffer: &mut Vec<u8>) -> Why {
+    pub(super) fn write(&self, found: Found<'z>, buffer: &mut Vec<u8>) -> Why<'z> {
         let kind = self.request.kind;
         let name = self.request.name.as_bytes().len();
         let at_name = Owner::At(HEAD);
@@ -48,13 +48,13 @@ impl Lookup<'_> {
                 });
                 Why::Everybodys
             }
-            Found::Service(service, _) if kind == types::A => {
+            Found::Service(_, vip, _) if kind == types::A => {
                 records.record(Section::Answer, at_name, types::A, TTL, |data| {
-                    data.extend_from_slice(&service.vip.octets());
+                    data.extend_from_slice(&vip.octets());
                 });
                 found.why(self)
             }
-            Found::Service(service, place) if kind == types::SRV && !service.ports.is_empty() => {
+            Found::Service(service, _, place) if kind == types::SRV && !service.ports.is_empty() => {
                 write_ports(&mut records, service, place, |_| true);
                 found.why(self)
             }
@@ -71,19 +71,19 @@ impl Lookup<'_> {
                 }
                 found.why(self)
             }
-            Found::Pointer(ref name, ref why) if kind == types::PTR => {
+            Found::Pointer(name, why) if kind == types::PTR => {
                 records.record(Section::Answer, at_name, types::PTR, TTL, |data| {
                     push_labels(data, name.as_str());
                     data.extend_from_slice(ZONE);
                 });
-                why.clone()
+                why
             }
             _ => {
                 let zone = match found {
-                    Found::Service(_, place) | Found::Ports(_, _, place) if place.services_only => {
+                    Found::Service(_, _, place) | Found::Ports(_, _, place) if place.services_only => {
                         CONSUL.len()
                     }
-                    Found::Service(_, place) | Found::Ports(_, _, place) => place.zone.len(),
+                    Found::Service(_, _, place) | Found::Ports(_, _, place) => place.zone.len(),
                     Found::Members(_) if self.request.name.before(ZONE).is_none() => ROOT.len(),
                     Found::Members(_) | Found::Apex => ZONE.len(),
                     Found::Everybodys(_, zone) => zone,

@@ -74,7 +74,7 @@ fn rules() -> Rules {
     }
 }
 
-fn asked(zone: &Zone, rules: &Rules, ip: Ipv4Addr, name: &str, kind: &str) -> (Finding, Vec<u8>) {
+fn asked<'z>(zone: &'z Zone, rules: &Rules, ip: Ipv4Addr, name: &str, kind: &str) -> (Finding<'z>, Vec<u8>) {
     let request = Request::new(WireName::from_text(name).unwrap(), type_from_name(kind).unwrap());
     let mut buffer = Vec::new();
     let finding = zone.answer(rules, ip, &request, &mut buffer, TCP_LIMIT, 0);

@@ -1,37 +1,39 @@
 //! One asker's view.
 
-use std::{collections::HashMap, net::Ipv4Addr};
+use std::net::Ipv4Addr;
 
 use steppe_model::{AskedName, Asker};
 
+use super::key::{Key, Map};
 use crate::wire::{WireName, labels, push_labels};
 
 /// What one asker may name, by the labels of the name as they are on the wire, without zone and zero, in lower case.
 #[derive(Debug)]
 pub(crate) struct View {
     asker: Asker,
-    names: HashMap<Box<[u8]>, Named>,
-    by_vip: HashMap<Ipv4Addr, usize>,
+    names: Map<Key, Named>,
+    by_vip: Map<Ipv4Addr, usize>,
 }
 
 #[derive(Debug, Clone, Copy)]
 enum Named {
-    /// A service, by its place among the asker's.
-    Service(usize),
+    /// A service, by its place among the asker's; what is mostly asked for is here as well.
+    Service(u32, Ipv4Addr),
     /// Nothing itself, but there are names below: such a name exists, without records (RFC 8020).
     Above,
 }
 
 impl View {
     pub(crate) fn new(asker: Asker) -> Self {
-        let mut names = HashMap::with_capacity(asker.names.len());
-        let mut by_vip: HashMap<Ipv4Addr, usize> = HashMap::new();
+        let mut names = Map::with_capacity_and_hasher(asker.names.len(), Default::default());
+        let mut by_vip: Map<Ipv4Addr, usize> = Map::default();
         for (i, name) in asker.names.iter().enumerate() {
             let key = labels_of(name.name.as_str());
             for above in ancestors(&key) {
                 names.entry(above.into()).or_insert(Named::Above);
             }
-            names.insert(key.into(), Named::Service(i));
+            // Those of one asker came in one message.
+            names.insert(key.as_slice().into(), Named::Service(i as u32, name.vip));
             by_vip
                 .entry(name.vip)
                 // The plainest of its names stands for an address.
@@ -49,10 +51,10 @@ impl View {
         &self.asker
     }
 
-    /// The service that goes by these labels.
-    pub(super) fn service(&self, labels: &[u8]) -> Option<&AskedName> {
-        match self.names.get(labels)? {
-            Named::Service(i) => self.asker.names.get(*i),
+    /// The service that goes by these labels, and its virtual IP.
+    pub(super) fn service(&self, labels: &[u8]) -> Option<(&AskedName, Ipv4Addr)> {
+        match *self.names.get(labels)? {
+            Named::Service(i, vip) => Some((self.asker.names.get(i as usize)?, vip)),
             Named::Above => None,
         }
     }

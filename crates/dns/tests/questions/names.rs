@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use steppe_api::v1::QuestionResult;
 
 use crate::{
-    client::{Tcp, ask, heard, question, send_raw, sent, told},
+    client::{Tcp, ask, ask_message, heard, question, send_raw, sent, told, with_edns},
     control::{asker, member},
     net::{API, Namespace, STRANGER, WORKER},
     process::Dns,
@@ -122,4 +122,20 @@ async fn whoever_stays_unknown_is_waited_for_once() {
     }
     // Each would wait a second.
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_gets_through_where_only_small_packets_do() {
+    let (net, dir) = (Namespace::new(), tempfile::tempdir().unwrap());
+    net.ip("link set lo mtu 600");
+    let dns = Dns::start(&net, &dir, &[]);
+    let mut control = dns.control().await;
+    let members = (0..60).map(|i| member("alice", &format!("10.0.1.{i}"), "many"));
+    let resources: Vec<_> = members.chain([asker(API, "alice", &[])]).collect();
+    control.snapshot(&resources).await;
+    dns.until_logged("listening");
+    for _ in 0..2 {
+        let answer = ask_message(&net, API, &with_edns(question("many.", A), 1_232));
+        assert_eq!((answer.answers.len(), answer.metadata.truncation), (60, false));
+    }
 }
