@@ -1,5 +1,6 @@
 //! `make bench`: Steppe beside the programs that would otherwise do its work, in the same run.
 
+mod dns;
 mod grants;
 mod load;
 mod peers;
@@ -31,6 +32,8 @@ struct Arguments {
 enum What {
     /// TCP through the proxy: HAProxy, nginx stream, Envoy, no proxy at all
     Proxy(proxy::Options),
+    /// Names by who asks: unbound, dnsmasq, aardvark-dns
+    Dns(dns::Options),
     /// How soon a grant is in force, and gone
     Grants(grants::Options),
     /// The names of the measurements
@@ -74,6 +77,7 @@ fn run(what: What) -> Result<()> {
         }
         What::Load { load } => load::client(&serde_json::from_str(&load)?),
         What::Serve => load::serve(),
+        What::Dns(options) => dns::run(&options),
         What::Grants(options) => grants::run(&options),
         What::Proxy(options) => {
             raise_limits()?;

@@ -15,7 +15,7 @@ use crate::{
     load::PORT,
     process::Process,
     stage::{HOST, Stage},
-    sync::Sync,
+    sync::{Agent, Sync},
 };
 
 /// Backends of each contender.
@@ -115,7 +115,7 @@ impl Who {
         let mut sync = None;
         if self == Self::Steppe {
             let socket = directory.join("proxy.sock");
-            let mut opened = process.ready(|| Sync::proxy(&socket).ok())?;
+            let mut opened = process.ready(|| Sync::open(Agent::Proxy, &socket).ok())?;
             opened.snapshot(&self.resources(sources))?;
             sync = Some(opened);
         } else {
@@ -225,7 +225,7 @@ fn steppe(directory: &Path, workers: usize) -> Result<Command> {
 }
 
 /// Cargo's target directory.
-fn programs() -> PathBuf {
+pub fn programs() -> PathBuf {
     let program = std::env::current_exe().expect("/proc/self/exe");
     program.ancestors().nth(2).context("target/PROFILE/bench").expect("a program of cargo's").to_owned()
 }

@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 use anyhow::{Context as _, Result, bail, ensure};
 use steppe_api::{
     uds,
-    v1::{self, proxy_client::ProxyClient, sync_request, sync_response::Message},
+    v1::{self, dns_client::DnsClient, proxy_client::ProxyClient, sync_request, sync_response::Message},
 };
 use steppe_model::Resource;
 use tokio::{
@@ -18,6 +18,13 @@ use tonic::Streaming;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const QUEUE: usize = 1024;
+
+/// Which agent it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Agent {
+    Proxy,
+    Dns,
+}
 
 /// A Sync stream. What was pushed stays in force when it ends.
 #[derive(Debug)]
@@ -33,13 +40,17 @@ impl Sync {
     ///
     /// # Errors
     /// When the agent is not there, or says something else.
-    pub fn proxy(socket: &Path) -> Result<Self> {
+    pub fn open(agent: Agent, socket: &Path) -> Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let (requests, receiver) = mpsc::channel(QUEUE);
         let open = async {
             let channel = uds::connect(socket, None).await.context("the agent's socket")?;
             let requests = ReceiverStream::new(receiver);
-            anyhow::Ok(ProxyClient::new(channel).sync(requests).await?.into_inner())
+            let response = match agent {
+                Agent::Proxy => ProxyClient::new(channel).sync(requests).await?,
+                Agent::Dns => DnsClient::new(channel).sync(requests).await?,
+            };
+            anyhow::Ok(response.into_inner())
         };
         let responses = runtime.block_on(async { timeout(PATIENCE, open).await })??;
         let mut sync = Self { runtime, requests, responses, version: 0 };
