@@ -78,7 +78,7 @@ pub struct Config {
     #[arg(long, env = "STEPPE_DNS_ASKER_FORWARDS", default_value_t = 128, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub asker_forwards: u32,
 
-    /// The same of all askers; the last eighth is for those who have hardly any waiting
+    /// The same of all askers; one user's have half of them at the most, and the last eighth is for those who have hardly any waiting
     #[arg(long, env = "STEPPE_DNS_FORWARDS", default_value_t = 1_024, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub forwards: u32,
 

@@ -163,7 +163,7 @@ impl Desk {
             }
             Looked::Forward => Step::Forward,
         };
-        match self.limits.wait(ip, start) {
+        match self.wait(ip, start) {
             Some(waiting) => step(Pending { request, transport, ip, start, waiting }),
             None => {
                 // At once: the asker's next try, or next server, is better than its patience.
@@ -203,6 +203,12 @@ impl Desk {
             }
             None => Looked::Forward,
         }
+    }
+
+    /// Leave to wait, for one more question of `ip`.
+    pub(crate) fn wait(&self, ip: Ipv4Addr, now: Instant) -> Option<Waiting> {
+        let user = self.zone().view(ip).and_then(|view| view.asker().user.clone());
+        self.limits.wait(ip, user.as_ref(), now)
     }
 
     /// Answers when control has told who asks, or after [`PATIENCE`] all the same. `told` gets the answer, from whatever thread, and

@@ -177,7 +177,7 @@ impl v1::dns_server::Dns for DnsService {
 impl DnsService {
     /// Asks the resolvers, if the asker may ask them now, and writes what they say.
     async fn forward(&self, ip: Ipv4Addr, question: &dns::Request, message: &mut Vec<u8>) -> Outcome {
-        let outcome = match self.desk.limits.wait(ip, Instant::now()) {
+        let outcome = match self.desk.wait(ip, Instant::now()) {
             None => Outcome::Limited,
             Some(_waiting) => {
                 let (tell, told) = oneshot::channel();

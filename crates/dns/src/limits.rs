@@ -9,6 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use steppe_model::UserName;
+
 use crate::zone::Map;
 
 /// Askers that are told apart. Those beyond share what one may take.
@@ -21,6 +23,8 @@ const SWEEP: Duration = Duration::from_secs(1);
 /// Who has so many waiting (both addresses of a name, twice) gets none of the last eighth of all: so whoever has nothing yet still
 /// gets something when some have taken all they may.
 const FEW: u32 = 4;
+/// The workloads of one user have this part of all at the most, however many they are.
+const SHARE: u32 = 2;
 /// After somebody was waited for in vain, it is not again for so long: it is of no concern to Steppe, and only led here. The next
 /// one with its address may be.
 const HOPELESS: Duration = Duration::from_secs(10);
@@ -42,6 +46,8 @@ pub(crate) struct Limits {
 #[derive(Debug, Default)]
 struct Askers {
     by_ip: Map<Ipv4Addr, Asker>,
+    /// Those of each user that wait.
+    by_user: Map<UserName, Arc<AtomicU32>>,
     swept: Option<Instant>,
 }
 
@@ -81,21 +87,20 @@ impl Limits {
         is_admitted
     }
 
-    /// Leave to wait, until it is dropped.
-    pub(crate) fn wait(&self, ip: Ipv4Addr, now: Instant) -> Option<Waiting> {
+    /// Leave for one more question of `ip`, which is a workload of `user`, to wait, until it is dropped.
+    pub(crate) fn wait(&self, ip: Ipv4Addr, user: Option<&UserName>, now: Instant) -> Option<Waiting> {
         let mut askers = self.lock();
+        let of_user = user.map(|user| askers.of_user(user));
         let asker = askers.entry(ip, f64::from(self.rate), now);
         // Added under the lock, taken off without: there can only be fewer than it seems.
         let own = asker.waiting.load(Ordering::Relaxed);
         let kept_free = if own < FEW { 0 } else { self.waits_of_all / 8 };
         let is_room = self.waiting.load(Ordering::Relaxed) < self.waits_of_all - kept_free;
-        (is_room && own < self.waits).then(|| {
-            let counts = [&asker.waiting, &self.waiting].map(Arc::clone);
-            for count in &counts {
-                count.fetch_add(1, Ordering::Relaxed);
-            }
-            Waiting(counts)
-        })
+        let has_share = of_user
+            .as_ref()
+            .is_none_or(|count| count.load(Ordering::Relaxed) < self.waits_of_all.div_ceil(SHARE));
+        (is_room && has_share && own < self.waits)
+            .then(|| Waiting::new([Some(asker.waiting.clone()), Some(self.waiting.clone()), of_user]))
     }
 
     /// Control did not tell in time who `ip` is.
@@ -127,6 +132,15 @@ impl Askers {
         })
     }
 
+    fn of_user(&mut self, user: &UserName) -> Arc<AtomicU32> {
+        if let Some(count) = self.by_user.get(user) {
+            return count.clone();
+        }
+        // So there are never more than questions that wait, and this one.
+        self.by_user.retain(|_, count| count.load(Ordering::Relaxed) > 0);
+        self.by_user.entry(user.clone()).or_default().clone()
+    }
+
     /// Who has asked for nothing in a second is as good as unknown.
     fn sweep(&mut self, rate: f64, now: Instant) {
         if self.swept.is_some_and(|at| now.saturating_duration_since(at) < SWEEP) {
@@ -148,13 +162,22 @@ impl Asker {
     }
 }
 
-/// A question that waits, as it is counted of its asker and of all.
+/// A question that waits, as it is counted of its asker, of all, and of a user.
 #[derive(Debug)]
-pub(crate) struct Waiting([Arc<AtomicU32>; 2]);
+pub(crate) struct Waiting([Option<Arc<AtomicU32>>; 3]);
+
+impl Waiting {
+    fn new(counts: [Option<Arc<AtomicU32>>; 3]) -> Self {
+        for count in counts.iter().flatten() {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        Self(counts)
+    }
+}
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        for count in &self.0 {
+        for count in self.0.iter().flatten() {
             count.fetch_sub(1, Ordering::Relaxed);
         }
     }
@@ -184,24 +207,40 @@ mod tests {
     fn so_many_may_wait() {
         let limits = Limits::new(10, 2, 100);
         let now = Instant::now();
-        let first = limits.wait(ONE, now).unwrap();
-        let _second = limits.wait(ONE, now).unwrap();
-        assert!(limits.wait(ONE, now).is_none());
-        assert!(limits.wait(OTHER, now).is_some());
+        let first = limits.wait(ONE, None, now).unwrap();
+        let _second = limits.wait(ONE, None, now).unwrap();
+        assert!(limits.wait(ONE, None, now).is_none());
+        assert!(limits.wait(OTHER, None, now).is_some());
         drop(first);
-        assert!(limits.wait(ONE, now).is_some());
+        assert!(limits.wait(ONE, None, now).is_some());
     }
 
     #[test]
     fn who_has_nothing_yet_still_may_when_others_have_taken_all_they_may() {
         let limits = Limits::new(10, 30, 100);
         let now = Instant::now();
-        let most = |ip| std::iter::from_fn(|| limits.wait(ip, now)).collect::<Vec<_>>();
+        let most = |ip| std::iter::from_fn(|| limits.wait(ip, None, now)).collect::<Vec<_>>();
         let taken: Vec<_> = (0..3).map(|i| most(Ipv4Addr::new(10, 0, 1, i))).collect();
         assert_eq!(taken.iter().map(Vec::len).collect::<Vec<_>>(), [30, 30, 28]);
         assert_eq!((most(ONE).len(), most(OTHER).len()), (4, 4));
         drop(taken);
         assert_eq!(most(ONE).len(), 30);
+    }
+
+    #[test]
+    fn many_of_one_user_leave_half_to_others() {
+        let limits = Limits::new(10, 30, 100);
+        let now = Instant::now();
+        let [alice, bob] = ["alice", "bob"].map(|name| name.parse::<UserName>().unwrap());
+        let colluding = (0..200).map(|i| Ipv4Addr::new(10, 0, 1, i));
+        let taken: Vec<_> = colluding.filter_map(|ip| limits.wait(ip, Some(&alice), now)).collect();
+        assert_eq!(taken.len(), 50);
+        assert!(limits.wait(ONE, Some(&bob), now).is_some() && limits.wait(ONE, None, now).is_some());
+        drop(taken);
+        assert!(limits.wait(ONE, Some(&alice), now).is_some());
+        // Nobody is kept for ever.
+        assert!(limits.wait(OTHER, Some(&"carol".parse().unwrap()), now).is_some());
+        assert_eq!(limits.lock().by_user.len(), 1);
     }
 
     #[test]

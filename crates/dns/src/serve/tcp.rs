@@ -216,9 +216,9 @@ mod tests {
         let limits = Limits::new(10, 1, 10);
         let mut open = Open::new();
         let tell = later(&mut open);
-        tell(b"answer", limits.wait(ip, now).unwrap());
-        assert!(limits.wait(ip, now).is_none());
+        tell(b"answer", limits.wait(ip, None, now).unwrap());
+        assert!(limits.wait(ip, None, now).is_none());
         drop(open);
-        assert!(limits.wait(ip, now).is_some());
+        assert!(limits.wait(ip, None, now).is_some());
     }
 }
