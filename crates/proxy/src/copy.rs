@@ -3,10 +3,15 @@
 //! A [`Flow`] remembers what an edge-triggered epoll said about its two sockets; [`pump`] moves as much as they allow. It
 //! knows sockets only by [`Stream`], so that tests can drive it over made-up ones that split, delay and break at will.
 
+//!
+//! Most bytes are copied through the worker's one buffer. Where they come in bulk, they go through a [`Pipe`].
+
+mod pipe;
 mod pump;
 mod stream;
 
-pub(crate) use pump::{Failure, Flow, Outcome, pump};
+pub(crate) use pipe::{PIPE_BYTES, Pipe, Pipes};
+pub(crate) use pump::{Failure, Flow, Means, Outcome, pump};
 pub(crate) use stream::Stream;
 
 /// A worker's one buffer. With 128 KiB a bulk transfer costs half the CPU of one with 16 KiB, and more brings nothing.

@@ -43,6 +43,7 @@ fn listening(address: SocketAddrV4, first: bool) -> Result<OwnedFd, Errno> {
     sockopt::set_ip_freebind(&socket, true)?;
     // What is set here, the sockets of accepted connections inherit.
     set_stream_options(&socket)?;
+    keep_alive(&socket)?;
     if first {
         // Bound before it is willing to share: so it takes the address only if nobody listens there, whereas sharing
         // sockets of two processes of one uid would silently split the connections.
@@ -79,7 +80,14 @@ fn set_stream_options(socket: &OwnedFd) -> Result<(), Errno> {
     // What comes in is passed on at once, as it came.
     sockopt::set_tcp_nodelay(socket, true)?;
     // An urgent byte is passed on as an ordinary one instead of being lost.
-    sockopt::set_socket_oobinline(socket, true)?;
+    sockopt::set_socket_oobinline(socket, true)
+}
+
+/// Has the peer asked from time to time whether it still lives.
+///
+/// # Errors
+/// The system's.
+pub(crate) fn keep_alive(socket: &OwnedFd) -> Result<(), Errno> {
     sockopt::set_socket_keepalive(socket, true)?;
     sockopt::set_tcp_keepidle(socket, KEEPALIVE_IDLE)?;
     sockopt::set_tcp_keepintvl(socket, KEEPALIVE_INTERVAL)?;

@@ -9,6 +9,7 @@ mod connect;
 mod connection;
 mod deadlines;
 mod event_loop;
+mod keep_alive;
 mod relay;
 mod seldom;
 mod shared;

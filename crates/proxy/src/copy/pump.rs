@@ -2,10 +2,12 @@
 
 use rustix::io::Errno;
 
-use super::Stream;
+use super::{Pipe, Pipes, Stream};
 
 /// Bytes that one direction may move before others get their turn.
-const TURN_BYTES: usize = 256 * 1024;
+const TURN_BYTES: usize = 512 * 1024;
+/// With less at a time splicing costs more than copying.
+const BULK_BYTES: usize = 32 * 1024;
 
 /// What is known of one direction, from its source to its sink.
 #[derive(Debug)]
@@ -13,7 +15,9 @@ pub(crate) struct Flow {
     /// Bytes that the sink took.
     pub(crate) bytes: u64,
     /// Read from the source, or put in ahead of it, and not yet taken by the sink.
-    pending: Option<Box<Pending>>,
+    held: Option<Box<Held>>,
+    /// The last read was as large as could be: the next one had better be spliced.
+    bulk: bool,
     /// The source may have more.
     readable: bool,
     /// The source's FIN has arrived, perhaps behind data. It stays set: no other edge will ever tell.
@@ -28,12 +32,24 @@ pub(crate) struct Flow {
     finished: bool,
     /// The source broke, and its error was told elsewhere: its end is none.
     severed: bool,
+    /// The sink has ended its own stream, so that both sockets are closed as soon as this flow ends: closing says it.
+    last: bool,
 }
 
+/// What the sink does not take yet.
 #[derive(Debug)]
-struct Pending {
-    bytes: Box<[u8]>,
-    sent: usize,
+enum Held {
+    /// Copied, and sent up to a point.
+    Memory { bytes: Box<[u8]>, sent: usize },
+    /// In a pipe, so many bytes.
+    Pipe(Pipe, usize),
+}
+
+/// What a worker moves bytes with.
+#[derive(Debug)]
+pub(crate) struct Means<'a> {
+    pub(crate) buffer: &'a mut [u8],
+    pub(crate) pipes: &'a mut Pipes,
 }
 
 /// How a turn of [`pump`] ended.
@@ -62,7 +78,8 @@ impl Flow {
     pub(crate) fn new(ahead: &[u8]) -> Self {
         Self {
             bytes: 0,
-            pending: Pending::from(ahead),
+            held: Held::copied(ahead),
+            bulk: false,
             readable: false,
             ending: false,
             urgent: false,
@@ -70,6 +87,7 @@ impl Flow {
             read_out: false,
             finished: false,
             severed: false,
+            last: false,
         }
     }
 
@@ -102,9 +120,17 @@ impl Flow {
         self.severed = true;
     }
 
-    /// Bytes of memory for what the sink does not take yet.
+    /// The sink's own stream has ended, and that end was passed on: this flow's is passed on by closing the sink.
+    pub(crate) fn is_last(&mut self) {
+        self.last = true;
+    }
+
+    /// Bytes of the process's memory for what the sink does not take yet.
     pub(crate) fn kept(&self) -> usize {
-        self.pending.as_ref().map_or(0, |pending| pending.bytes.len())
+        match self.held.as_deref() {
+            Some(Held::Memory { bytes, .. }) => bytes.len(),
+            Some(Held::Pipe(..)) | None => 0,
+        }
     }
 
     /// Whether the end has been passed on.
@@ -113,17 +139,29 @@ impl Flow {
     }
 }
 
-impl Pending {
-    fn from(bytes: &[u8]) -> Option<Box<Self>> {
-        (!bytes.is_empty()).then(|| Box::new(Self { bytes: bytes.into(), sent: 0 }))
+impl Held {
+    fn copied(bytes: &[u8]) -> Option<Box<Self>> {
+        (!bytes.is_empty()).then(|| Box::new(Self::Memory { bytes: bytes.into(), sent: 0 }))
     }
+}
+
+/// Why moving stopped.
+enum Stop {
+    /// The sink takes no more.
+    Full,
+    Failed(Failure),
 }
 
 /// Moves bytes until a socket has enough, the source ends, or the turn is over.
 ///
-/// What the sink does not take at once is kept, at most one `buffer`; nothing more is read until it is gone, so that the
+/// What the sink does not take at once is kept, at most one buffer or pipe; nothing more is read until it is gone, so that the
 /// source feels the sink's pace.
-pub(crate) fn pump(flow: &mut Flow, source: &impl Stream, sink: &impl Stream, buffer: &mut [u8]) -> Outcome {
+pub(crate) fn pump(
+    flow: &mut Flow,
+    source: &impl Stream,
+    sink: &impl Stream,
+    means: &mut Means<'_>,
+) -> Outcome {
     let mut budget = TURN_BYTES;
     loop {
         if flow.finished {
@@ -132,77 +170,181 @@ pub(crate) fn pump(flow: &mut Flow, source: &impl Stream, sink: &impl Stream, bu
         if !flow.writable {
             return Outcome::Waiting;
         }
-        if let Some(mut pending) = flow.pending.take() {
-            let (sent, fault) = send_all(sink, &pending.bytes[pending.sent..]);
-            flow.bytes += sent as u64;
-            pending.sent += sent;
-            match fault {
-                None => continue,
-                Some(Errno::AGAIN) => {
-                    flow.writable = false;
-                    flow.pending = Some(pending);
-                    return Outcome::Waiting;
-                }
-                Some(errno) => return Outcome::Failed(Failure::Sink(errno)),
-            }
-        }
-        if flow.read_out && flow.severed {
+        let moved = if let Some(held) = flow.held.take() {
+            flow.release(*held, sink, means.pipes)
+        } else if flow.read_out && flow.severed {
             return Outcome::Waiting;
-        }
-        if flow.read_out {
-            return match sink.shutdown() {
-                Ok(()) => {
-                    flow.finished = true;
-                    Outcome::Finished
-                }
-                Err(errno) => Outcome::Failed(Failure::Sink(errno)),
-            };
-        }
-        if !flow.readable {
+        } else if flow.read_out {
+            flow.finish(sink)
+        } else if !flow.readable {
             return Outcome::Waiting;
-        }
-        if budget == 0 {
+        } else if budget == 0 {
             return Outcome::Unfinished;
-        }
-        match source.recv(buffer) {
-            Ok(0) => flow.read_out = true,
-            Ok(read) => {
-                budget = budget.saturating_sub(read);
-                // A short read has emptied the socket, and the next byte makes a new edge (epoll(7), question 9); unless
-                // the end is behind it, whose edge has passed, or it stopped at an urgent mark.
-                if read < buffer.len() && !flow.ending && !flow.urgent {
-                    flow.readable = false;
-                }
-                let (sent, fault) = send_all(sink, &buffer[..read]);
-                flow.bytes += sent as u64;
-                match fault {
-                    None => {}
-                    Some(Errno::AGAIN) => {
-                        flow.writable = false;
-                        flow.pending = Pending::from(&buffer[sent..read]);
-                    }
-                    Some(errno) => return Outcome::Failed(Failure::Sink(errno)),
-                }
+        } else if flow.bulk
+            && !flow.urgent
+            && let Some(pipe) = means.pipes.take()
+        {
+            flow.splice(source, sink, pipe, means.pipes, &mut budget)
+        } else {
+            flow.copy(source, sink, means.buffer, &mut budget)
+        };
+        match moved {
+            Ok(()) => {}
+            Err(Stop::Full) => {
+                flow.writable = false;
+                return Outcome::Waiting;
             }
-            Err(Errno::AGAIN) => flow.readable = false,
-            Err(Errno::INTR) => {}
-            Err(errno) => return Outcome::Failed(Failure::Source(errno)),
+            Err(Stop::Failed(failure)) => return Outcome::Failed(failure),
         }
     }
 }
 
-/// Sends until all is sent or the sink objects. AGAIN is waited for even after a short send: it is what makes the
-/// kernel announce the space that comes free.
-fn send_all(sink: &impl Stream, bytes: &[u8]) -> (usize, Option<Errno>) {
-    let mut sent = 0;
-    while sent < bytes.len() {
-        match sink.send(&bytes[sent..]) {
-            Ok(taken) => sent += taken,
-            Err(Errno::INTR) => {}
-            Err(errno) => return (sent, Some(errno)),
+impl Flow {
+    /// Passes on what is held.
+    fn release(&mut self, held: Held, sink: &impl Stream, pipes: &mut Pipes) -> Result<(), Stop> {
+        match held {
+            Held::Memory { bytes, sent } => {
+                let (more, stop) = self.send(&bytes[sent..], sink, false);
+                if matches!(stop, Err(Stop::Full)) {
+                    self.held = Some(Box::new(Held::Memory { bytes, sent: sent + more }));
+                }
+                stop
+            }
+            Held::Pipe(pipe, bytes) => self.drain(pipe, bytes, sink, pipes),
         }
     }
-    (sent, None)
+
+    /// Passes the end on.
+    fn finish(&mut self, sink: &impl Stream) -> Result<(), Stop> {
+        if !self.last {
+            sink.shutdown().map_err(|errno| Stop::Failed(Failure::Sink(errno)))?;
+        }
+        self.finished = true;
+        Ok(())
+    }
+
+    /// Takes what one read gives, and passes it on.
+    fn copy(
+        &mut self,
+        source: &impl Stream,
+        sink: &impl Stream,
+        buffer: &mut [u8],
+        budget: &mut usize,
+    ) -> Result<(), Stop> {
+        let read = match source.recv(buffer) {
+            Ok(0) => {
+                self.read_out = true;
+                return Ok(());
+            }
+            Ok(read) => read,
+            Err(errno) => return self.nothing_read(errno),
+        };
+        *budget = budget.saturating_sub(read);
+        self.bulk = read == buffer.len();
+        // A short read has emptied the socket, and the next byte makes a new edge (epoll(7), question 9); unless
+        // the end is behind it, whose edge has passed, or it stopped at an urgent mark.
+        if !self.bulk && !self.ending && !self.urgent {
+            self.readable = false;
+        }
+        // With the end behind it, a short read has taken everything that comes before.
+        let is_all = !self.bulk && self.ending && !self.urgent && !self.severed;
+        let (sent, stop) = self.send(&buffer[..read], sink, is_all);
+        if matches!(stop, Err(Stop::Full)) {
+            self.held = Held::copied(&buffer[sent..read]);
+        }
+        stop
+    }
+
+    /// Takes a pipe full, and passes it on.
+    fn splice(
+        &mut self,
+        source: &impl Stream,
+        sink: &impl Stream,
+        pipe: Pipe,
+        pipes: &mut Pipes,
+        budget: &mut usize,
+    ) -> Result<(), Stop> {
+        match source.fill(&pipe) {
+            Ok(0) => self.read_out = true,
+            Ok(filled) => {
+                *budget = budget.saturating_sub(filled);
+                // How many bytes fill a pipe depends on how they came: only a small catch says that there is no more in bulk.
+                self.bulk = filled >= BULK_BYTES;
+                return self.drain(pipe, filled, sink, pipes);
+            }
+            Err(errno) => {
+                pipes.give_back(pipe);
+                return self.nothing_read(errno);
+            }
+        }
+        pipes.give_back(pipe);
+        Ok(())
+    }
+
+    fn nothing_read(&mut self, errno: Errno) -> Result<(), Stop> {
+        match errno {
+            Errno::AGAIN => self.readable = false,
+            Errno::INTR => {}
+            errno => return Err(Stop::Failed(Failure::Source(errno))),
+        }
+        Ok(())
+    }
+
+    /// Sends until all is sent or the sink objects. AGAIN is waited for even after a short send: it is what makes the
+    /// kernel announce the space that comes free.
+    fn send(&mut self, bytes: &[u8], sink: &impl Stream, more: bool) -> (usize, Result<(), Stop>) {
+        let mut sent = 0;
+        while sent < bytes.len() {
+            match sink.send(&bytes[sent..], more) {
+                Ok(taken) => {
+                    sent += taken;
+                    self.bytes += taken as u64;
+                }
+                Err(errno) => match refusal(errno) {
+                    None => {}
+                    Some(stop) => return (sent, Err(stop)),
+                },
+            }
+        }
+        (sent, Ok(()))
+    }
+
+    /// The same with a pipe, which is kept while it has something.
+    fn drain(
+        &mut self,
+        pipe: Pipe,
+        mut bytes: usize,
+        sink: &impl Stream,
+        pipes: &mut Pipes,
+    ) -> Result<(), Stop> {
+        while bytes > 0 {
+            match sink.drain(&pipe, bytes) {
+                Ok(taken) => {
+                    bytes -= taken;
+                    self.bytes += taken as u64;
+                }
+                Err(errno) => match refusal(errno) {
+                    None => {}
+                    Some(Stop::Full) => {
+                        self.held = Some(Box::new(Held::Pipe(pipe, bytes)));
+                        return Err(Stop::Full);
+                    }
+                    Some(stop) => return Err(stop),
+                },
+            }
+        }
+        pipes.give_back(pipe);
+        Ok(())
+    }
+}
+
+/// What a sink's error means; nothing when it is to be tried again.
+fn refusal(errno: Errno) -> Option<Stop> {
+    match errno {
+        Errno::INTR => None,
+        Errno::AGAIN => Some(Stop::Full),
+        errno => Some(Stop::Failed(Failure::Sink(errno))),
+    }
 }
 
 #[cfg(test)]

@@ -116,7 +116,9 @@ impl Worker {
     pub(super) fn connect_event(&mut self, key: ConnectionKey, flags: EventFlags) {
         let Some(attempt) = self.connection(key).and_then(Connection::attempt) else { return };
         let Some(socket) = attempt.socket.take() else { return };
-        match socket_error(&socket) {
+        // With an error there would be one of these flags too, and nothing need be asked.
+        let failed = flags.intersects(EventFlags::ERR | EventFlags::HUP);
+        match if failed { socket_error(&socket) } else { Ok(Ok(())) } {
             Ok(Ok(())) if flags.intersects(EventFlags::OUT | EventFlags::IN) => {
                 self.connected(key, socket);
                 if let Some(connection) = self.connection(key) {
@@ -142,7 +144,8 @@ impl Worker {
         let Some(attempt) = connection.attempt() else { return };
         let endpoint = attempt.pool.endpoint(attempt.member).clone();
         endpoint.connected();
-        connection.stage = Stage::Open { socket, endpoint: InUse::new(endpoint) };
+        connection.stage = Stage::Open { socket, endpoint: InUse::new(endpoint), kept_alive: false };
+        self.keep_alive_later();
     }
 
     /// The endpoint has not: the next one is to be tried.

@@ -39,7 +39,12 @@ pub(super) enum Stage {
     /// No endpoint has taken it yet.
     Connecting(Box<Attempt>),
     /// An endpoint has.
-    Open { socket: OwnedFd, endpoint: InUse },
+    Open {
+        socket: OwnedFd,
+        endpoint: InUse,
+        /// Whether the endpoint is asked from time to time if it still lives.
+        kept_alive: bool,
+    },
 }
 
 /// A connect under way.

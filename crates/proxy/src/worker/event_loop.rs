@@ -28,7 +28,7 @@ use super::{
     seldom::Seldom,
     token::{ConnectionKey, Token},
 };
-use crate::copy::BUFFER_BYTES;
+use crate::copy::{BUFFER_BYTES, PIPE_BYTES, Pipes};
 
 /// Events fetched at a time.
 const EVENTS: usize = 256;
@@ -43,9 +43,12 @@ pub(super) struct Worker {
     pub(super) listener_keys: HashMap<ListenKey, usize>,
     pub(super) connections: Slab<Connection>,
     pub(super) buffer: Box<[u8]>,
+    pub(super) pipes: Pipes,
     /// Bytes of memory for what slow peers of its connections do not take yet.
     pub(super) kept_bytes: usize,
     pub(super) deadlines: Deadlines,
+    /// When connections that have no keepalive yet get it.
+    pub(super) keep_alive_at: Option<Instant>,
     /// Connections that have more to do.
     pub(super) again: VecDeque<ConnectionKey>,
     /// Listeners with more to accept.
@@ -65,6 +68,7 @@ impl Worker {
     pub(super) fn new(number: u64, workers: u64, inbox: Inbox, shared: Arc<Shared>) -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &*inbox.bell, Token::Inbox.encode(), EventFlags::IN | EventFlags::ET)?;
+        let pipes = Pipes::new(shared.descriptors.clone(), PIPE_BYTES);
         Ok(Self {
             epoll,
             inbox,
@@ -73,8 +77,10 @@ impl Worker {
             listener_keys: HashMap::new(),
             connections: Slab::new(),
             buffer: vec![0; BUFFER_BYTES].into(),
+            pipes,
             kept_bytes: 0,
             deadlines: Deadlines::default(),
+            keep_alive_at: None,
             again: VecDeque::new(),
             accept_again: VecDeque::new(),
             starved_until: None,
@@ -107,6 +113,7 @@ impl Worker {
             }
             self.go_on();
             self.give_up_overdue();
+            self.keep_alive();
             self.accept_more();
             // Last, so that a connection accepted under the old rules is there to be cut.
             if called && !self.obey() {
@@ -127,7 +134,7 @@ impl Worker {
                 .get(deadline.connection.index as usize)
                 .is_some_and(|connection| connection.awaits(deadline))
         });
-        let at = [overdue, self.starved_until].into_iter().flatten().min()?;
+        let at = [overdue, self.starved_until, self.keep_alive_at].into_iter().flatten().min()?;
         let left = at.saturating_duration_since(Instant::now());
         // Rounded up to what epoll_wait(2) can tell apart, or it would return a moment too early, again and again.
         let left = Duration::from_millis(left.as_millis() as u64 + 1);

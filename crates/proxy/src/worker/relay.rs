@@ -12,7 +12,7 @@ use super::{
     verdict::{Findings, Verdict, described},
 };
 use crate::{
-    copy::{BUFFER_BYTES, Failure, Outcome, SCARCE_BYTES, Stream as _, pump},
+    copy::{BUFFER_BYTES, Failure, Means, Outcome, SCARCE_BYTES, Stream as _, pump},
     socket::reset,
     watch::Ended,
 };
@@ -49,21 +49,30 @@ impl Worker {
         let Stage::Open { socket, .. } = &connection.stage else { return };
         self.kept_bytes -= connection.kept();
         let room = if self.kept_bytes < KEPT_BYTES { BUFFER_BYTES } else { SCARCE_BYTES };
-        let (client, buffer) = (&connection.client_socket, &mut self.buffer[..room]);
+        let client = &connection.client_socket;
+        let means = &mut Means { buffer: &mut self.buffer[..room], pipes: &mut self.pipes };
         let (there, back) = (&mut connection.to_endpoint, &mut connection.to_client);
+        if back.finished() {
+            there.is_last();
+        }
         // A call that fails takes the socket's error with it, and the next read says 0, as if the stream had ended well: so nothing
         // is read after a failure, except for what an endpoint had said before it broke.
-        let (to_endpoint, to_client) = match pump(there, client, socket, buffer) {
+        let (to_endpoint, to_client) = match pump(there, client, socket, means) {
             failed @ Outcome::Failed(Failure::Sink(errno)) => {
                 // EPIPE says that it had ended its stream before (Linux's tcp_reset, in CLOSE_WAIT), and then 0 is that end.
                 if errno != Errno::PIPE {
                     back.source_broken();
                 }
-                while pump(back, socket, client, buffer) == Outcome::Unfinished {}
+                while pump(back, socket, client, means) == Outcome::Unfinished {}
                 (failed, Outcome::Waiting)
             }
             failed @ Outcome::Failed(Failure::Source(_)) => (failed, Outcome::Waiting),
-            to_endpoint => (to_endpoint, pump(back, socket, client, buffer)),
+            to_endpoint => {
+                if there.finished() {
+                    back.is_last();
+                }
+                (to_endpoint, pump(back, socket, client, means))
+            }
         };
         self.kept_bytes += connection.kept();
         // Whoever is broken may have said more than fits a turn.

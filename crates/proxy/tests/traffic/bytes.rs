@@ -333,6 +333,36 @@ fn no_byte_is_lost_or_doubled_however_it_is_cut() {
     runtime.block_on(line.control.until(&line.listener, |state| state.active == 0));
 }
 
+/// With descriptors for a pipe each, and with far fewer, when some go through pipes and some are copied.
+#[tokio::test]
+async fn bytes_in_bulk_arrive_whole_with_pipes_and_without() {
+    const CONNECTIONS: u32 = 20;
+    const BYTES: usize = 3 << 20;
+    for descriptors in [1024, 64 * 2 + CONNECTIONS / 2] {
+        let (net, dir) = (Net::new(), RunDir::new());
+        let proxy = Proxy::start_with_descriptors(&dir, descriptors).await;
+        let mut control = proxy.control().await;
+        let endpoint = net.echo_endpoint().await;
+        let at = net.free();
+        let web = Resource::Listener(listener("web", at, &[endpoint.address]));
+        control.upsert(&[web.clone(), client(&web, net.client())]).await;
+        let mut running = vec![];
+        for _ in 0..CONNECTIONS {
+            running.push(tokio::spawn(async move {
+                let near = net.dial(at).await.unwrap();
+                play(near, vec![(BYTES, false)], false, 100_000).await
+            }));
+        }
+        for one in running {
+            let (bytes, ended) = one.await.unwrap();
+            ended.unwrap();
+            assert_eq!(bytes.len(), BYTES);
+            assert!(bytes.into_iter().eq((0..BYTES).map(content)), "garbled");
+        }
+        control.until(&web, |state| state.active == 0).await;
+    }
+}
+
 #[tokio::test]
 async fn many_connections_at_once_each_get_their_own_bytes() {
     let (net, dir) = (Net::new(), RunDir::new());

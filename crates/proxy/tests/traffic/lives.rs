@@ -120,3 +120,30 @@ fn bad_flags_end_it_before_it_begins() {
     assert_eq!(code, Some(1));
     assert!(error.contains("directory exists"), "{error}");
 }
+
+/// The kernel's keepalive timer of the socket towards an endpoint: `02` in the timer's column of /proc/net/tcp (its description is
+/// in the kernel's Documentation/networking/proc_net_tcp.rst).
+#[tokio::test]
+async fn an_endpoint_is_asked_whether_it_still_lives() {
+    let (net, dir) = (Net::new(), RunDir::new());
+    let proxy = Proxy::start(&dir, &[]).await;
+    let mut control = proxy.control().await;
+    let (endpoint, address) = net.listen().await;
+    let at = net.free();
+    let web = Resource::Listener(listener("web", at, &[address]));
+    control.upsert(&[web.clone(), client(&web, net.client())]).await;
+    let _near = net.dial(at).await.unwrap();
+    let _far = soon(endpoint.accept()).await.unwrap();
+    let ip = u32::from_ne_bytes(address.ip().octets());
+    let remote = format!("{ip:08X}:{:04X}", address.port());
+    let asks = |line: &str| {
+        let columns: Vec<_> = line.split_whitespace().collect();
+        matches!(columns[..], [_, _, there, _, _, timer, ..] if there == remote && timer.starts_with("02:"))
+    };
+    soon(async {
+        while !std::fs::read_to_string("/proc/net/tcp").unwrap().lines().any(asks) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}

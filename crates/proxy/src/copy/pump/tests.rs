@@ -3,6 +3,10 @@ use std::{cell::RefCell, collections::VecDeque};
 use proptest::prelude::*;
 
 use super::*;
+use crate::limits::Descriptors;
+
+/// A page, the smallest that there is.
+const PIPE_BYTES: usize = 4096;
 
 /// A made-up socket: what arrives at it by and by, and how much it takes at a time.
 #[derive(Debug, Default)]
@@ -17,6 +21,8 @@ struct State {
     broken: Option<Errno>,
     space: usize,
     taken: Vec<u8>,
+    /// It was told that nothing but the end follows.
+    more: bool,
     shut: bool,
     /// Positions in the stream at which a read stops short.
     marks: Vec<usize>,
@@ -43,7 +49,7 @@ impl Stream for Fake {
         Ok(count)
     }
 
-    fn send(&self, bytes: &[u8]) -> Result<usize, Errno> {
+    fn send(&self, bytes: &[u8], more: bool) -> Result<usize, Errno> {
         let state = &mut *self.0.borrow_mut();
         if let Some(errno) = state.broken {
             return Err(errno);
@@ -52,9 +58,36 @@ impl Stream for Fake {
         if count == 0 {
             return Err(Errno::AGAIN);
         }
+        assert!(!state.more, "the end was to follow");
+        state.more = more && count == bytes.len();
         state.space -= count;
         state.taken.extend(&bytes[..count]);
         Ok(count)
+    }
+
+    fn fill(&self, pipe: &Pipe) -> Result<usize, Errno> {
+        let mut bytes = [0; PIPE_BYTES];
+        let read = self.recv(&mut bytes)?;
+        if read > 0 {
+            assert_eq!(rustix::io::write(&pipe.writer, &bytes[..read]), Ok(read), "the pipe was empty");
+        }
+        Ok(read)
+    }
+
+    fn drain(&self, pipe: &Pipe, bytes: usize) -> Result<usize, Errno> {
+        let space = {
+            let state = self.0.borrow();
+            if let Some(errno) = state.broken {
+                return Err(errno);
+            }
+            state.space
+        };
+        if space == 0 {
+            return Err(Errno::AGAIN);
+        }
+        let mut buffer = vec![0; bytes.min(space)];
+        let read = rustix::io::read(&pipe.reader, &mut buffer).expect("the pipe has what was put into it");
+        self.send(&buffer[..read], false)
     }
 
     fn shutdown(&self) -> Result<(), Errno> {
@@ -90,6 +123,7 @@ struct Run {
     sink: Fake,
     sent: Vec<u8>,
     buffer: Vec<u8>,
+    pipes: Pipes,
 }
 
 impl Run {
@@ -100,6 +134,7 @@ impl Run {
             sink: Fake::default(),
             sent: ahead.to_vec(),
             buffer: vec![0; 64],
+            pipes: Pipes::new(Descriptors::new(1000).unwrap(), PIPE_BYTES),
         }
     }
 
@@ -131,9 +166,14 @@ impl Run {
         }
     }
 
+    fn turn(&mut self) -> Outcome {
+        let means = &mut Means { buffer: &mut self.buffer, pipes: &mut self.pipes };
+        pump(&mut self.flow, &self.source, &self.sink, means)
+    }
+
     fn look(&mut self) -> Outcome {
         loop {
-            match pump(&mut self.flow, &self.source, &self.sink, &mut self.buffer) {
+            match self.turn() {
                 Outcome::Unfinished => {}
                 outcome => return outcome,
             }
@@ -175,8 +215,12 @@ proptest! {
                 run.happen(happening);
             }
             run.look();
-            let held = run.flow.pending.as_ref().map_or(0, |pending| pending.bytes.len());
-            prop_assert!(held <= run.buffer.len());
+            let held = match run.flow.held.as_deref() {
+                None => 0,
+                Some(Held::Memory { bytes, .. }) => bytes.len(),
+                Some(Held::Pipe(_, bytes)) => *bytes,
+            };
+            prop_assert!(held <= PIPE_BYTES);
             prop_assert_eq!(run.source.0.borrow().arrived.len() + held, run.sent.len());
         }
     }
@@ -198,6 +242,26 @@ proptest! {
 }
 
 #[test]
+fn the_last_end_is_left_to_closing() {
+    let mut run = Run::new(b"ahead");
+    run.flow.is_last();
+    assert_eq!(run.finish(), Outcome::Finished);
+    assert_eq!(run.sink.0.borrow().taken, b"ahead");
+    assert!(!run.sink.0.borrow().shut);
+}
+
+#[test]
+fn the_end_travels_with_what_comes_before() {
+    let mut run = Run::new(&[]);
+    run.sink.0.borrow_mut().space = 100;
+    run.happen(Happening::Arrives(10));
+    run.source.0.borrow_mut().fin = true;
+    run.flow.source_ending();
+    assert_eq!(run.look(), Outcome::Finished);
+    assert!(run.sink.0.borrow().more && run.sink.0.borrow().shut);
+}
+
+#[test]
 fn a_broken_sink_is_told_apart() {
     let mut run = Run::new(&[]);
     run.happen(Happening::Arrives(3));
@@ -210,7 +274,7 @@ fn a_turn_ends_so_that_others_get_theirs() {
     let mut run = Run::new(&[]);
     run.sink.0.borrow_mut().space = usize::MAX;
     run.happen(Happening::Arrives(2 * TURN_BYTES));
-    let outcome = pump(&mut run.flow, &run.source, &run.sink, &mut run.buffer);
+    let outcome = run.turn();
     assert_eq!(outcome, Outcome::Unfinished);
     assert_eq!(run.look(), Outcome::Waiting);
     assert_eq!(run.flow.bytes, 2 * TURN_BYTES as u64);
@@ -224,7 +288,7 @@ fn what_a_broken_source_had_said_is_passed_on_but_no_end() {
     // Its error was told to a send: a read says 0 when all is read.
     run.source.0.borrow_mut().fin = true;
     run.flow.source_broken();
-    assert_eq!(pump(&mut run.flow, &run.source, &run.sink, &mut run.buffer), Outcome::Waiting);
+    assert_eq!(run.turn(), Outcome::Waiting);
     assert_eq!(run.sink.0.borrow().taken, run.sent);
     assert!(!run.sink.0.borrow().shut && !run.flow.finished());
 }
