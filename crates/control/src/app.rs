@@ -166,7 +166,10 @@ fn connect_everything(
     };
     tasks.spawn(doors::follow(doors, observe.clone()));
     if let Some(consul) = config.consul.clone() {
-        tasks.spawn(ConsulSource::new(consul, wanted.subscribe()).run(observe.clone()));
+        tasks.spawn(
+            ConsulSource::new(consul, wanted.subscribe(), config.flags.consul_connections)
+                .run(observe.clone()),
+        );
     }
     if let Some(nomad) = config.nomad.clone() {
         let inputs = NomadInputs {

@@ -1,6 +1,6 @@
 //! control's flags and variables, checked before anything is bound.
 
-use std::{net::Ipv4Addr, ops::RangeInclusive, path::PathBuf, sync::Arc};
+use std::{net::Ipv4Addr, num::NonZeroUsize, ops::RangeInclusive, path::PathBuf, sync::Arc};
 
 use clap::{Parser, ValueEnum};
 use ipnet::Ipv4Net;
@@ -67,6 +67,11 @@ pub struct Flags {
     #[arg(long, value_enum, default_value = "on", value_name = "ON|OFF", hide_possible_values = true)]
     pub docker: Switch,
 
+    /// Connections to Consul's agent for services, one for each that this host's workloads ask for; beyond so many they take
+    /// turns, and changes are seen later. Consul's `limits.http_max_conns_per_client` (200) must leave room for others
+    #[arg(long, env = "STEPPE_CONSUL_CONNECTIONS", default_value_t = CONSUL_CONNECTIONS, value_name = "N")]
+    pub consul_connections: NonZeroUsize,
+
     /// Where CNI keeps the addresses of Nomad's allocations in bridge mode; may be given more than once
     #[arg(long, default_values = ["/var/run/cni/nomad", "/var/lib/cni/networks/nomad"], value_name = "DIR")]
     pub cni_networks: Vec<PathBuf>,
@@ -103,6 +108,10 @@ pub struct Flags {
     #[command(flatten)]
     pub logging: Logging,
 }
+
+/// Consul's agent lets one address have 200 (`limits.http_max_conns_per_client`), and Nomad, health checks and people use the
+/// same address; so we keep to half of them.
+const CONSUL_CONNECTIONS: NonZeroUsize = NonZeroUsize::new(100).unwrap();
 
 /// Reads a block that addresses are taken from.
 fn parse_range(text: &str) -> Result<Ipv4Net, String> {

@@ -14,6 +14,7 @@ mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    num::NonZeroUsize,
     sync::Arc,
 };
 
@@ -34,9 +35,6 @@ use super::{
 };
 use crate::observe::{Observation, SourceName};
 
-/// Consul's agent lets one address have 200 connections (`limits.http_max_conns_per_client`), and Nomad, health checks
-/// and people use the same address; so we keep to half of them.
-const CONNECTIONS: usize = 100;
 /// Reports that wait to be told on.
 const REPORTS: usize = 64;
 
@@ -45,13 +43,18 @@ const REPORTS: usize = 64;
 pub struct ConsulSource {
     client: Arc<Client>,
     wanted: state::Receiver<BTreeSet<ServiceName>>,
+    connections: NonZeroUsize,
 }
 
 impl ConsulSource {
-    /// `wanted` are the services whose instances are told.
+    /// `wanted` are the services whose instances are told. With more of them than `connections` they take turns.
     #[must_use]
-    pub fn new(config: ConsulConfig, wanted: state::Receiver<BTreeSet<ServiceName>>) -> Self {
-        Self { client: config.client, wanted }
+    pub fn new(
+        config: ConsulConfig,
+        wanted: state::Receiver<BTreeSet<ServiceName>>,
+        connections: NonZeroUsize,
+    ) -> Self {
+        Self { client: config.client, wanted, connections }
     }
 }
 
@@ -65,9 +68,10 @@ impl Source for ConsulSource {
         let follower = Follower {
             client: self.client,
             wanted: self.wanted,
-            turns: Turns::new(CONSUL.title, CONNECTIONS),
+            turns: Turns::new(CONSUL.title, self.connections.get()),
             own: Own::new(None),
             watches: BTreeMap::new(),
+            failures: BTreeMap::new(),
             reports,
             condition: Condition::new(SourceName::Consul),
             sink,
@@ -81,7 +85,6 @@ impl Source for ConsulSource {
 struct Watched {
     watch: Watch,
     answered: bool,
-    failure: Option<String>,
 }
 
 struct Follower {
@@ -90,6 +93,8 @@ struct Follower {
     turns: Turns,
     own: Own,
     watches: BTreeMap<Query, Watched>,
+    /// Why watches fail, of those that do.
+    failures: BTreeMap<Query, String>,
     reports: mpsc::Sender<Report<Query, Found>>,
     condition: Condition,
     sink: mpsc::Sender<Observation>,
@@ -122,15 +127,12 @@ impl Follower {
         // The node's has a connection of its own.
         self.turns.share_among(wanted.len() - 1);
         self.watches.retain(|query, _| wanted.contains(query));
+        self.failures.retain(|query, _| wanted.contains(query));
         for query in wanted {
             self.watches.entry(query).or_insert_with_key(|query| {
                 let asker =
                     Asker::new(query.clone(), self.client.clone(), self.turns.clone(), self.own.clone());
-                Watched {
-                    watch: Watch::start(query.clone(), asker, self.reports.clone()),
-                    answered: false,
-                    failure: None,
-                }
+                Watched { watch: Watch::start(query.clone(), asker, self.reports.clone()), answered: false }
             });
         }
     }
@@ -139,9 +141,9 @@ impl Follower {
         // A watch that has been ended may have left a report behind.
         let watched = self.watches.get_mut(&report.query).filter(|w| w.watch.number() == report.number);
         let Some(watched) = watched else { return Ok(()) };
-        watched.failure = None;
+        self.failures.remove(&report.query);
         match report.outcome {
-            Outcome::Failed(error) => watched.failure = Some(error.to_string()),
+            Outcome::Failed(error) => drop(self.failures.insert(report.query, error.to_string())),
             Outcome::Same => {}
             Outcome::Changed(Found { node, instances }) => {
                 watched.answered = true;
@@ -157,12 +159,9 @@ impl Follower {
 
     /// Live means that this node's registrations were told and that no watch is failing.
     async fn tell_state(&mut self) -> Result<(), Unheard> {
-        let failure = self.watches.iter().find_map(|(query, watched)| {
-            let error = watched.failure.as_ref()?;
-            Some(match query {
-                Query::Node => error.clone(),
-                Query::Service(name) => format!("service {name}: {error}"),
-            })
+        let failure = self.failures.first_key_value().map(|(query, error)| match query {
+            Query::Node => error.clone(),
+            Query::Service(name) => format!("service {name}: {error}"),
         });
         let is_listed = self.watches.get(&Query::Node).is_some_and(|watched| watched.answered);
         self.condition.tell(is_listed, failure, &self.sink).await

@@ -16,6 +16,7 @@ const NODE: &str = r#"{"Node":{"Node":"n17","Address":"10.0.0.5"},"Services":{"w
     "Tags":null,"Address":"","Port":80,"Meta":null,"Weights":{"Passing":1,"Warning":1}}}}"#;
 const WEB: &str = r#"[{"Node":{"Node":"n2","Address":"10.0.0.6"},"Service":{"ID":"w","Service":"web","Port":8080},
     "Checks":[{"Name":"http","Status":"critical","Output":"HTTP GET http://x: 503\nbody"}]}]"#;
+const CONNECTIONS: NonZeroUsize = NonZeroUsize::new(100).unwrap();
 /// Nothing here takes a second; this is for a machine that is busy.
 const EVER: Duration = Duration::from_secs(30);
 
@@ -53,7 +54,7 @@ impl Bench {
         let config = config(&format!("unix://{}", socket.display()));
         let wanted = state::Sender::new(wanted);
         let (sink, facts) = mpsc::channel(8);
-        let task = tokio::spawn(ConsulSource::new(config, wanted.subscribe()).run(sink));
+        let task = tokio::spawn(ConsulSource::new(config, wanted.subscribe(), CONNECTIONS).run(sink));
         Self { server, dir, facts, wanted, task }
     }
 
@@ -178,7 +179,7 @@ async fn a_huge_answer_is_refused() {
     let (_server, address) = Fake::tcp(move |target| answers.answer(target)).await;
     let (_wanted, wanted) = state::channel(BTreeSet::new());
     let (sink, mut facts) = mpsc::channel(8);
-    let source = ConsulSource::new(config(&address.to_string()), wanted).run(sink);
+    let source = ConsulSource::new(config(&address.to_string()), wanted, CONNECTIONS).run(sink);
     let fact = tokio::select! {
         () = source => panic!("it has ended"),
         fact = facts.recv() => fact.unwrap(),
@@ -208,7 +209,7 @@ async fn an_agent_that_is_away_is_a_failure() {
     let config = config("unix:///nonexistent/consul.sock");
     let (_wanted, wanted) = state::channel(BTreeSet::new());
     let (sink, mut facts) = mpsc::channel(8);
-    let source = tokio::spawn(ConsulSource::new(config, wanted).run(sink));
+    let source = tokio::spawn(ConsulSource::new(config, wanted, CONNECTIONS).run(sink));
     let fact = facts.recv().await.unwrap();
     let Observation::Failed(SourceName::Consul, error) = fact else { panic!("{fact:?}") };
     assert!(error.contains("No such file"), "{error}");
@@ -261,9 +262,9 @@ async fn one_failing_service_stops_no_other() {
 
 #[tokio::test]
 async fn more_services_than_connections_take_turns() {
-    let many: Vec<_> = (0..CONNECTIONS + 20).map(|n| format!("s{n}")).collect();
+    let many: Vec<_> = (0..CONNECTIONS.get() + 20).map(|n| format!("s{n}")).collect();
     let many: Vec<_> = many.iter().map(String::as_str).collect();
-    let few = names(&many[..CONNECTIONS - 1]);
+    let few = names(&many[..CONNECTIONS.get() - 1]);
     let answers = |target: &str| match target {
         "/v1/agent/self" => Reply::ok([], SELF),
         target if target.contains("wait=") && !target.contains("wait=1") && !target.contains("wait=2000") => {
