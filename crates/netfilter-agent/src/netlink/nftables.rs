@@ -258,10 +258,12 @@ fn add_set(batch: &mut Messages, definition: &Set) {
         }
         // Required by the kernel, and used by it only within one transaction.
         attrs.be32(set::ID, definition.name as u32 + 1);
-        if let [key] = definition.key
-            && key.is_in_host_order()
-        {
-            attrs.bytes(set::USERDATA, &host_order());
+        let is_in_host_order = |parts: &[Key]| matches!(parts, [part] if part.is_in_host_order());
+        let orders = [(KEY_ORDER, definition.key), (DATA_ORDER, definition.data)];
+        let host_orders = orders.into_iter().filter(|(_, parts)| is_in_host_order(parts));
+        let userdata: Vec<u8> = host_orders.flat_map(|(kind, _)| host_order(kind)).collect();
+        if !userdata.is_empty() {
+            attrs.bytes(set::USERDATA, &userdata);
         }
         if let Kind::Forgetting(after) = definition.kind {
             attrs.be64(set::TIMEOUT, after.as_secs() * 1_000);
@@ -285,11 +287,15 @@ fn add_set(batch: &mut Messages, definition: &Set) {
     });
 }
 
-/// In a set's user data, nft's own format of it: that keys are in host order (`NFTNL_UDATA_SET_KEYBYTEORDER`,
-/// `BYTEORDER_HOST_ENDIAN`), so that `nft list` can print them.
-fn host_order() -> [u8; 6] {
+/// In a set's user data, nft's own format of it: `NFTNL_UDATA_SET_KEYBYTEORDER`.
+const KEY_ORDER: u8 = 0;
+/// `NFTNL_UDATA_SET_DATABYTEORDER`.
+const DATA_ORDER: u8 = 1;
+
+/// That keys, or what they lead to, are in host order (`BYTEORDER_HOST_ENDIAN`), so that `nft list` can print them.
+fn host_order(kind: u8) -> [u8; 6] {
     let [a, b, c, d] = 1_u32.to_ne_bytes();
-    [0, 4, a, b, c, d]
+    [kind, 4, a, b, c, d]
 }
 
 /// Deletes all elements of a set.

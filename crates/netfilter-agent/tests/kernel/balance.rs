@@ -105,6 +105,9 @@ fn weights_and_changes_of_them_count() {
         for chain in ["chain lb-5 {", "chain lb-4 {", "chain lb-1 {"] {
             assert!(rules.contains(chain), "{rules}");
         }
+        for element in ["tcp . 80 : 0:1 ", "0:5 : goto lb-5"] {
+            assert!(rules.contains(element), "{rules}");
+        }
     });
 }
 
