@@ -20,7 +20,7 @@ use crate::{
     ProxyError,
     limits::Permit,
     service::{MAX_ENDPOINTS, Service, Targets},
-    socket::listen_sockets,
+    socket::{datagram_sockets, listen_sockets},
     worker::{Command, ListenKey, Shared, Workers},
 };
 
@@ -121,7 +121,7 @@ impl ProxyAgent {
         if table.stopping {
             return Err("the proxy is stopping and takes no listeners; its successor will".into());
         }
-        let id = listener.id();
+        let (id, protocol) = (listener.id(), listener.key.port.protocol);
         if let Some(owner) = table.owner(listener.address).filter(|owner| **owner != id) {
             let taken = ProxyError::AddressTaken { address: listener.address, owner: owner.to_string() };
             return Err(taken.to_string());
@@ -130,13 +130,17 @@ impl ProxyAgent {
             Some(entry) if entry.listener == listener => Ok(()),
             Some(entry) if entry.listener.address == listener.address => {
                 entry.change_targets(listener);
+                if protocol == Protocol::Udp {
+                    let key = entry.key;
+                    self.tell_all(|| Command::Reroute(key));
+                }
                 Ok(())
             }
             Some(entry) => {
-                let sockets = self.bind(listener.address).map_err(|error| error.to_string())?;
+                let sockets = self.bind(&listener).map_err(|error| error.to_string())?;
                 let (old_key, old_address) = (entry.key, entry.listener.address);
                 entry.change_targets(listener);
-                entry.key = self.listen(&entry.service, sockets);
+                entry.key = self.listen(&entry.service, protocol, sockets);
                 self.unlisten(old_key);
                 batch.closing.insert(old_address);
                 info!(listener = %id, from = %old_address, to = %entry.listener.address, "listener moved");
@@ -144,7 +148,7 @@ impl ProxyAgent {
                 Ok(())
             }
             None => {
-                let sockets = self.bind(listener.address).map_err(|error| error.to_string())?;
+                let sockets = self.bind(&listener).map_err(|error| error.to_string())?;
                 let mut live = Vec::new();
                 let targets = Targets::new(&listener, &Targets::default(), &mut live);
                 let service = Arc::new(Service {
@@ -154,7 +158,7 @@ impl ProxyAgent {
                     clients: ArcSwap::from_pointee(table.clients_of(&id)),
                     counters: Default::default(),
                 });
-                let key = self.listen(&service, sockets);
+                let key = self.listen(&service, protocol, sockets);
                 info!(listener = %id, address = %listener.address, endpoints = listener.endpoints.len(), "listening");
                 table.insert(Entry { listener, service, key, live });
                 Ok(())
@@ -193,38 +197,56 @@ impl ProxyAgent {
         batch.removed.retain(|(listener, ip)| !table.is_client(listener, *ip));
         if !batch.removed.is_empty() {
             let removed = Arc::new(batch.removed);
-            (0..self.workers.count())
-                .for_each(|worker| self.workers.tell(worker, Command::Cut(removed.clone())));
+            self.tell_all(|| Command::Cut(removed.clone()));
         }
     }
 
     /// A listening socket for each worker, and the permit to have it.
-    fn bind(&self, address: SocketAddrV4) -> Result<Vec<(std::os::fd::OwnedFd, Permit)>, ProxyError> {
+    fn bind(&self, listener: &Listener) -> Result<Vec<(std::os::fd::OwnedFd, Permit)>, ProxyError> {
         let descriptors = &self.shared.descriptors;
         let workers = self.workers.count();
         let permits: Option<Vec<_>> = (0..workers).map(|_| descriptors.lend(1)).collect();
         let permits = permits.ok_or(ProxyError::Descriptors { limit: descriptors.limit() })?;
-        let sockets = listen_sockets(address, workers).map_err(|errno| ProxyError::listen(address, errno))?;
+        let address = listener.address;
+        let sockets = match listener.key.port.protocol {
+            Protocol::Tcp => listen_sockets(address, workers),
+            Protocol::Udp => datagram_sockets(address, workers),
+        };
+        let sockets = sockets.map_err(|errno| ProxyError::listen(address, errno))?;
         Ok(sockets.into_iter().zip(permits).collect())
     }
 
-    fn listen(&mut self, service: &Arc<Service>, sockets: Vec<(std::os::fd::OwnedFd, Permit)>) -> ListenKey {
+    fn listen(
+        &mut self,
+        service: &Arc<Service>,
+        protocol: Protocol,
+        sockets: Vec<(std::os::fd::OwnedFd, Permit)>,
+    ) -> ListenKey {
         let key = ListenKey(self.next_key);
         self.next_key += 1;
         for (worker, (socket, permit)) in sockets.into_iter().enumerate() {
-            self.workers.tell(worker, Command::Listen { key, socket, permit, service: service.clone() });
+            let service = service.clone();
+            let command = match protocol {
+                Protocol::Tcp => Command::Listen { key, socket, permit, service },
+                Protocol::Udp => Command::Hear { key, socket, permit, service },
+            };
+            self.workers.tell(worker, command);
         }
         key
     }
 
     fn unlisten(&self, key: ListenKey) {
-        (0..self.workers.count()).for_each(|worker| self.workers.tell(worker, Command::Unlisten(key)));
+        self.tell_all(|| Command::Unlisten(key));
+    }
+
+    fn tell_all(&self, command: impl Fn() -> Command) {
+        (0..self.workers.count()).for_each(|worker| self.workers.tell(worker, command()));
     }
 }
 
 fn check(listener: &Listener) -> Result<(), String> {
-    if listener.key.port.protocol == Protocol::Udp {
-        return Err("protocol: this version of the proxy carries TCP alone".into());
+    if listener.key.port.protocol == Protocol::Udp && listener.proxy_protocol {
+        return Err("proxy_protocol: it is for TCP, whose stream it heads; datagrams go as they came".into());
     }
     let pools = listener.routes.iter().map(|route| &route.endpoints).chain([&listener.endpoints]);
     match pools.map(Vec::len).max() {

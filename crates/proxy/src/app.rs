@@ -35,6 +35,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         descriptors,
         ends: Arc::new(Ends::new()),
         connect_timeout: config.connect_timeout,
+        udp_idle_timeout: config.udp_idle_timeout,
     });
     let path = config.run_dir.socket(Process::Proxy);
     // Before anything else: who finds the socket taken has nothing to start.
@@ -54,7 +55,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     info!(
         version = env!("CARGO_PKG_VERSION"), socket = %path.display(), control_uid = config.control_uid,
         workers = workers.count(), connect_timeout = ?config.connect_timeout, drain_timeout = ?config.drain_timeout,
-        descriptors = shared.descriptors.limit(), "serving"
+        udp_idle_timeout = ?config.udp_idle_timeout,        descriptors = shared.descriptors.limit(), "serving"
     );
     let (tell_draining, draining) = oneshot::channel();
     let serving = serve(socket, service, async {

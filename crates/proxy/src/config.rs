@@ -39,6 +39,10 @@ pub struct Config {
     #[arg(long, env = "STEPPE_DRAIN_TIMEOUT", default_value = "30s", value_name = "TIME", value_parser = humantime::parse_duration)]
     pub drain_timeout: Duration,
 
+    /// How long a UDP flow, what one client's address sends and is sent, is remembered after its last datagram, such as 2m
+    #[arg(long, env = "STEPPE_UDP_IDLE_TIMEOUT", default_value = "2m", value_name = "TIME", value_parser = parse_idle)]
+    pub udp_idle_timeout: Duration,
+
     /// How it logs.
     #[command(flatten)]
     pub logging: Logging,
@@ -61,9 +65,20 @@ fn parse_workers(text: &str) -> Result<NonZeroUsize, String> {
 }
 
 fn parse_timeout(text: &str) -> Result<Duration, String> {
+    parse_within(text, Duration::from_secs(60))
+}
+
+fn parse_idle(text: &str) -> Result<Duration, String> {
+    parse_within(text, Duration::from_secs(60 * 60))
+}
+
+fn parse_within(text: &str, most: Duration) -> Result<Duration, String> {
     let timeout = humantime::parse_duration(text).map_err(|error| error.to_string())?;
-    let sensible = Duration::from_millis(1)..=Duration::from_secs(60);
-    if sensible.contains(&timeout) { Ok(timeout) } else { Err("1ms to 60s is expected".into()) }
+    let sensible = Duration::from_millis(1)..=most;
+    if sensible.contains(&timeout) {
+        return Ok(timeout);
+    }
+    Err(format!("1ms to {} is expected", humantime::format_duration(most)))
 }
 
 #[cfg(test)]
@@ -91,6 +106,8 @@ mod tests {
             ["--workers", "65"],
             ["--connect-timeout", "0s"],
             ["--connect-timeout", "5"],
+            ["--udp-idle-timeout", "0s"],
+            ["--udp-idle-timeout", "2h"],
             ["--drain-timeout", "-1s"],
             ["--control-uid", "root"],
         ] {

@@ -14,6 +14,7 @@ pub mod config;
 mod copy;
 mod drain;
 mod error;
+mod flows;
 mod grpc;
 mod limits;
 mod proxy_protocol;

@@ -15,6 +15,12 @@ const RESERVED: u64 = 64;
 /// Where no limit is set: as many as Linux lets one process have by default (`fs.nr_open`).
 const UNLIMITED: u64 = 1 << 20;
 
+/// Most flows of UDP. Each takes a port of this host, of which Linux gives 28,232 to all its processes (ip(7),
+/// `ip_local_port_range`): the host's resolvers need some, too.
+const FLOWS: u64 = 16_384;
+/// And the part of the descriptors that they may have: flows don't end by themselves as connections do.
+const FLOWS_SHARE: u64 = 4;
+
 /// Raises the soft limit on descriptors to the hard one, and returns what holds then.
 pub(crate) fn raise_descriptor_limit() -> u64 {
     let limit = getrlimit(Resource::Nofile);
@@ -48,6 +54,12 @@ impl Descriptors {
     /// The limit of the process.
     pub(crate) fn limit(&self) -> u64 {
         self.limit
+    }
+
+    /// Most flows of UDP.
+    pub(crate) fn flows(&self) -> usize {
+        // At most `FLOWS`.
+        FLOWS.min((self.limit - RESERVED) / FLOWS_SHARE) as usize
     }
 
     /// Lends `count`, until the permit is dropped.

@@ -20,6 +20,9 @@ const KEEPALIVE_PROBES: u32 = 4;
 /// Connections that may wait to be accepted; the kernel takes no more than `net.core.somaxconn`.
 pub(crate) const BACKLOG: i32 = 4096;
 
+/// What may wait at a UDP listener.
+const RECEIVE_BYTES: usize = 1 << 20;
+
 const NON_BLOCKING: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
 
 /// One listening socket a worker, all on one address: the kernel spreads connections over them by hash, so that long ones
@@ -44,16 +47,51 @@ fn listening(address: SocketAddrV4, first: bool) -> Result<OwnedFd, Errno> {
     // What is set here, the sockets of accepted connections inherit.
     set_stream_options(&socket)?;
     keep_alive(&socket)?;
-    if first {
-        // Bound before it is willing to share: so it takes the address only if nobody listens there, whereas sharing
-        // sockets of two processes of one uid would silently split the connections.
-        bind(&socket, &address)?;
-        sockopt::set_socket_reuseport(&socket, true)?;
-    } else {
-        sockopt::set_socket_reuseport(&socket, true)?;
-        bind(&socket, &address)?;
-    }
+    bind_shared(&socket, address, first)?;
     Ok(socket)
+}
+
+/// The same for UDP: the kernel spreads by hash of both addresses, so that a client's datagrams all come to one worker.
+///
+/// # Errors
+/// The system's; EADDRINUSE if anybody else has the address.
+pub(crate) fn datagram_sockets(address: SocketAddrV4, workers: usize) -> Result<Vec<OwnedFd>, Errno> {
+    (0..workers).map(|i| hearing(address, i == 0)).collect()
+}
+
+fn hearing(address: SocketAddrV4, first: bool) -> Result<OwnedFd, Errno> {
+    let socket = datagram_socket()?;
+    sockopt::set_ip_freebind(&socket, true)?;
+    // As much as the kernel lets everybody have (`net.core.rmem_max`): what comes while the worker is busy waits here.
+    sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BYTES)?;
+    bind_shared(&socket, address, first)?;
+    Ok(socket)
+}
+
+/// A socket that sends to one address alone, hears from it alone, and is told when it can't be reached.
+///
+/// # Errors
+/// The system's.
+pub(crate) fn datagrams_towards(address: SocketAddrV4) -> Result<OwnedFd, Errno> {
+    let socket = datagram_socket()?;
+    connect(&socket, &address)?;
+    Ok(socket)
+}
+
+fn datagram_socket() -> Result<OwnedFd, Errno> {
+    socket_with(AddressFamily::INET, SocketType::DGRAM, NON_BLOCKING, None)
+}
+
+/// Binds one of the sockets that share an address. The first is bound before it is willing to share: so it takes the address only if
+/// nobody has it, whereas sharing sockets of two processes of one uid would silently split what comes.
+fn bind_shared(socket: &OwnedFd, address: SocketAddrV4, first: bool) -> Result<(), Errno> {
+    if first {
+        bind(socket, &address)?;
+        sockopt::set_socket_reuseport(socket, true)
+    } else {
+        sockopt::set_socket_reuseport(socket, true)?;
+        bind(socket, &address)
+    }
 }
 
 /// Begins to connect. `true` if that is done already, else the socket becomes writable when it is.
@@ -138,8 +176,22 @@ mod tests {
     }
 
     #[test]
+    fn so_is_one_for_datagrams() {
+        let free = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let std::net::SocketAddr::V4(address) = free.local_addr().unwrap() else { unreachable!() };
+        assert_eq!(datagram_sockets(address, 2).unwrap_err(), Errno::ADDRINUSE);
+        drop(free);
+        let sockets = datagram_sockets(address, 3).unwrap();
+        assert_eq!(datagram_sockets(address, 1).unwrap_err(), Errno::ADDRINUSE);
+        drop(sockets);
+        datagram_sockets(address, 1).unwrap();
+    }
+
+    #[test]
     fn an_address_need_not_be_here_yet() {
         // TEST-NET-3 (RFC 5737) is on no host.
-        listen_sockets("203.0.113.77:17001".parse().unwrap(), 2).unwrap();
+        let elsewhere = "203.0.113.77:17001".parse().unwrap();
+        listen_sockets(elsewhere, 2).unwrap();
+        datagram_sockets(elsewhere, 2).unwrap();
     }
 }

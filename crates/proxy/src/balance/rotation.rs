@@ -70,6 +70,11 @@ impl Tried {
         self.bits[word] |= bit;
     }
 
+    /// None was tried.
+    pub(crate) fn clear(&mut self) {
+        self.bits.clear();
+    }
+
     fn place(member: u16) -> (usize, u64) {
         (usize::from(member / 64), 1 << (member % 64))
     }

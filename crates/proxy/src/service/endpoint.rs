@@ -86,6 +86,15 @@ impl InUse {
     pub(crate) fn address(&self) -> SocketAddrV4 {
         self.0.address
     }
+
+    pub(crate) fn endpoint(&self) -> &Arc<LiveEndpoint> {
+        &self.0
+    }
+
+    /// It answered.
+    pub(crate) fn connected(&self) {
+        self.0.connected();
+    }
 }
 
 impl Drop for InUse {

@@ -1,6 +1,7 @@
 //! The endpoints among which connections are balanced.
 
 use std::{
+    net::SocketAddrV4,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -71,6 +72,11 @@ impl Pool {
         self.rotation.load().pick(turn, tried).or_else(|| self.everybody.pick(turn, tried))
     }
 
+    /// Where its endpoints are.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = SocketAddrV4> {
+        self.members.iter().map(|member| member.endpoint.address)
+    }
+
     /// How many endpoints there are.
     pub(crate) fn len(&self) -> usize {
         self.members.len()
@@ -79,6 +85,12 @@ impl Pool {
     /// An endpoint by the number that [`Pool::pick`] gave.
     pub(crate) fn endpoint(&self, member: u16) -> &Arc<LiveEndpoint> {
         &self.members[usize::from(member)].endpoint
+    }
+
+    /// The number of an endpoint, if it is one of this pool.
+    pub(crate) fn position(&self, endpoint: &Arc<LiveEndpoint>) -> Option<u16> {
+        let member = self.members.iter().position(|member| Arc::ptr_eq(&member.endpoint, endpoint))?;
+        u16::try_from(member).ok()
     }
 
     /// A connect to an endpoint failed.
@@ -108,9 +120,9 @@ impl Pool {
 
     /// For how long an endpoint is still ejected, if it is one of this pool and ejected.
     pub(crate) fn ejected_for(&self, endpoint: &Arc<LiveEndpoint>, now: Instant) -> Option<Duration> {
-        let member = self.members.iter().position(|member| Arc::ptr_eq(&member.endpoint, endpoint))?;
+        let member = self.position(endpoint)?;
         // The sweep that lets it back may be a moment late.
-        self.ejector().until(member).map(|until| until.saturating_duration_since(now))
+        self.ejector().until(member.into()).map(|until| until.saturating_duration_since(now))
     }
 
     fn turn_over(&self, ejector: &Ejector) {

@@ -60,6 +60,11 @@ impl Targets {
         route.unwrap_or(&self.default)
     }
 
+    /// Where all its endpoints are.
+    pub(crate) fn endpoints(&self) -> HashSet<SocketAddrV4> {
+        self.pools().flat_map(Pool::addresses).collect()
+    }
+
     /// Every pool.
     pub(crate) fn pools(&self) -> impl Iterator<Item = &Pool> {
         self.routes.values().chain([&self.default]).map(|pool| &**pool)

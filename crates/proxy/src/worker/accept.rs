@@ -208,6 +208,7 @@ impl Worker {
     }
 }
 
-fn may_use(service: &Service, client: Ipv4Addr) -> bool {
+/// Whether somebody is a client of a service.
+pub(super) fn may_use(service: &Service, client: Ipv4Addr) -> bool {
     service.clients.load().contains(&client)
 }

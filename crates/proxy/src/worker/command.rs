@@ -25,13 +25,17 @@ pub(crate) struct ListenKey(pub(crate) u64);
 pub(crate) enum Command {
     /// Accept from this socket.
     Listen { key: ListenKey, socket: OwnedFd, permit: Permit, service: Arc<Service> },
-    /// Close a listening socket, once those that wait there are accepted. Its connections stay.
+    /// Pass on what clients send to this UDP socket.
+    Hear { key: ListenKey, socket: OwnedFd, permit: Permit, service: Arc<Service> },
+    /// The endpoints of this listener have changed: end the flows that lead to others.
+    Reroute(ListenKey),
+    /// Close a listening socket, once those that wait there are accepted. Its connections stay, its flows end.
     Unlisten(ListenKey),
-    /// Reset the connections of these clients of these listeners.
+    /// Reset the connections, and end the flows, of these clients of these listeners.
     Cut(Arc<HashSet<(ResourceId, Ipv4Addr)>>),
     /// Reset every connection.
     CutAll,
-    /// Tell up to `limit` connections, and how many more there are.
+    /// Tell up to `limit` connections and flows, and how many more there are.
     List { service: Option<ServiceName>, limit: usize, reply: oneshot::Sender<(Vec<ConnectionInfo>, u64)> },
     /// Answer when every command before this one is obeyed.
     Barrier(oneshot::Sender<()>),

@@ -24,11 +24,18 @@ use super::{
     accept::Listening,
     command::Inbox,
     connection::Connection,
+    datagrams::Datagrams,
     deadlines::Deadlines,
+    flow::Flow,
     seldom::Seldom,
     token::{ConnectionKey, Token},
 };
-use crate::copy::{BUFFER_BYTES, PIPE_BYTES, Pipes};
+use crate::{
+    copy::{BUFFER_BYTES, PIPE_BYTES, Pipes},
+    flows::{self, Flows, Peers},
+    service::Service,
+    watch::ConnectionInfo,
+};
 
 /// Events fetched at a time.
 const EVENTS: usize = 256;
@@ -61,12 +68,15 @@ pub(super) struct Worker {
     pub(super) next_id: u64,
     /// Ids of connections grow by this, so that no two workers give the same.
     pub(super) id_step: u64,
+    pub(super) datagrams: Datagrams,
     drained: Option<oneshot::Sender<()>>,
 }
 
 impl Worker {
     pub(super) fn new(number: u64, workers: u64, inbox: Inbox, shared: Arc<Shared>) -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        let flows = flows::Limits::new(shared.descriptors.flows() / workers as usize);
+        let datagrams = Datagrams::new(Flows::new(flows, shared.udp_idle_timeout));
         epoll::add(&epoll, &*inbox.bell, Token::Inbox.encode(), EventFlags::IN | EventFlags::ET)?;
         let pipes = Pipes::new(shared.descriptors.clone(), PIPE_BYTES);
         Ok(Self {
@@ -89,6 +99,7 @@ impl Worker {
             next_generation: 0,
             next_id: number + 1,
             id_step: workers,
+            datagrams,
             drained: None,
         })
     }
@@ -108,12 +119,15 @@ impl Worker {
                 match Token::decode(data) {
                     Token::Inbox => called = true,
                     Token::Listener(index) => self.accept(index),
+                    Token::Datagrams(index) => drop(self.hear_some(index)),
+                    Token::Flow(index) => self.answer(index),
                     Token::Connection(key, side) => self.ready(key, side, flags),
                 }
             }
             self.go_on();
             self.give_up_overdue();
             self.keep_alive();
+            self.end_idle_flows();
             self.accept_more();
             // Last, so that a connection accepted under the old rules is there to be cut.
             if called && !self.obey() {
@@ -134,7 +148,8 @@ impl Worker {
                 .get(deadline.connection.index as usize)
                 .is_some_and(|connection| connection.awaits(deadline))
         });
-        let at = [overdue, self.starved_until, self.keep_alive_at].into_iter().flatten().min()?;
+        let flows = self.datagrams.flows.next_end();
+        let at = [overdue, self.starved_until, self.keep_alive_at, flows].into_iter().flatten().min()?;
         let left = at.saturating_duration_since(Instant::now());
         // Rounded up to what epoll_wait(2) can tell apart, or it would return a moment too early, again and again.
         let left = Duration::from_millis(left.as_millis() as u64 + 1);
@@ -175,18 +190,32 @@ impl Worker {
     fn obey_one(&mut self, command: Command) {
         match command {
             Command::Listen { key, socket, permit, service } => self.listen(key, socket, permit, service),
-            Command::Unlisten(key) => self.unlisten(key),
-            Command::Cut(clients) => self.cut("grant revoked", |connection| {
-                clients.contains(&(connection.service.id.clone(), *connection.client.ip()))
-            }),
+            Command::Hear { key, socket, permit, service } => self.hear(key, socket, permit, service),
+            Command::Reroute(key) => self.reroute(key),
+            Command::Unlisten(key) => {
+                self.unlisten(key);
+                self.stop_hearing(key);
+            }
+            Command::Cut(clients) => {
+                let revoked = "grant revoked";
+                self.cut(revoked, |connection| {
+                    clients.contains(&(connection.service.id.clone(), *connection.client.ip()))
+                });
+                self.end_flows(revoked, |peers, flow| {
+                    clients.contains(&(flow.service.id.clone(), *peers.client.ip()))
+                });
+            }
             Command::CutAll => self.cut("drain timeout", |_| true),
             Command::List { service, limit, reply } => {
                 let now = Instant::now();
-                let wanted = |connection: &&Connection| {
-                    service.as_ref().is_none_or(|name| *name == connection.service.name)
-                };
-                let mut all = self.connections.iter().map(|(_, connection)| connection).filter(wanted);
-                let told = all.by_ref().take(limit).map(|connection| connection.info(now)).collect();
+                let wanted = |of: &Service| service.as_ref().is_none_or(|name| *name == of.name);
+                let connections = self.connections.iter().map(|(_, connection)| connection);
+                let connections = connections.filter(|connection| wanted(&connection.service));
+                let flows = self.datagrams.flows.iter().filter(|(_, _, flow)| wanted(&flow.service));
+                let mut all = connections
+                    .map(Told::Connection)
+                    .chain(flows.map(|(_, peers, flow)| Told::Flow(peers, flow)));
+                let told = all.by_ref().take(limit).map(|told| told.info(now)).collect();
                 // Whoever asked may have gone.
                 let _ = reply.send((told, all.count() as u64));
             }
@@ -195,6 +224,7 @@ impl Worker {
             }
             Command::Drain(reply) => {
                 self.unlisten_all();
+                self.stop_hearing_all();
                 self.drained = Some(reply);
             }
         }
@@ -205,6 +235,21 @@ impl Worker {
             && let Some(reply) = self.drained.take()
         {
             let _ = reply.send(());
+        }
+    }
+}
+
+/// What people are told of.
+enum Told<'a> {
+    Connection(&'a Connection),
+    Flow(Peers, &'a Flow),
+}
+
+impl Told<'_> {
+    fn info(self, now: Instant) -> ConnectionInfo {
+        match self {
+            Self::Connection(connection) => connection.info(now),
+            Self::Flow(peers, flow) => flow.info(peers, now),
         }
     }
 }

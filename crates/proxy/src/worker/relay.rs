@@ -14,7 +14,7 @@ use super::{
 use crate::{
     copy::{BUFFER_BYTES, Failure, Means, Outcome, SCARCE_BYTES, Stream as _, pump},
     socket::reset,
-    watch::Ended,
+    watch::{ConnectionInfo, Ended, Ends},
 };
 
 /// Bytes thrown away at the most before a socket whose peer has no partner left is closed.
@@ -149,14 +149,15 @@ impl Worker {
         self.kept_bytes -= connection.kept();
         // Its descriptors are free in a moment: somebody may be waiting for them.
         self.starved_until = self.starved_until.map(|_| Instant::now());
-        tell(&self.shared.ends, &connection, how);
+        tell(&self.shared.ends, || connection.info(Instant::now()), how);
         Some(connection)
     }
 }
 
-fn tell(ends: &crate::watch::Ends, connection: &Connection, how: &'static str) {
+/// Tells how a connection or a flow ended, if anybody wants to know.
+pub(super) fn tell(ends: &Ends, connection: impl FnOnce() -> ConnectionInfo, how: &'static str) {
     if tracing::enabled!(tracing::Level::DEBUG) || ends.watched() {
-        let connection = connection.info(Instant::now());
+        let connection = connection();
         debug!(
             id = connection.id, listener = %connection.listener, client = %connection.client,
             endpoint = connection.endpoint.map(tracing::field::display),

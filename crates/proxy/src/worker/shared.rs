@@ -11,4 +11,6 @@ pub(crate) struct Shared {
     pub(crate) ends: Arc<Ends>,
     /// How long a connect to one endpoint may take.
     pub(crate) connect_timeout: Duration,
+    /// How long a flow may go without a datagram.
+    pub(crate) udp_idle_timeout: Duration,
 }

@@ -25,6 +25,7 @@ async fn what_is_not_for_the_proxy_is_rejected_and_the_rest_carries_on() {
 
     let mut udp = listener("udp", net.free(), &[]);
     udp.key.port = VirtualPort::new(Protocol::Udp, 53);
+    udp.proxy_protocol = true;
     let occupied = Resource::Listener(listener("occupied", taken, &[]));
     let good = Resource::Listener(listener("good", net.free(), &[endpoint.address]));
     let same_address = match &good {
@@ -72,7 +73,7 @@ async fn what_is_not_for_the_proxy_is_rejected_and_the_rest_carries_on() {
             .collect::<Vec<_>>()
     };
     assert_eq!(rejections.len(), 9, "{rejections:#?}");
-    assert!(reasons("udp:53/udp")[0].contains("TCP"));
+    assert!(reasons("udp:53/udp")[0].contains("is for TCP"));
     let reason = reasons("occupied:80/tcp")[0];
     assert!(reason.contains(&taken.to_string()) && reason.contains("in use"), "{reason}");
     assert!(reasons("same:80/tcp")[0].contains("good:80/tcp"));

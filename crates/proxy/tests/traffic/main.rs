@@ -14,4 +14,5 @@ mod limits;
 mod lives;
 mod net;
 mod process;
+mod udp;
 mod watching;
