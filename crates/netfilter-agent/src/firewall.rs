@@ -188,14 +188,15 @@ impl Firewall {
     }
 
     /// Has others do what edits take beside the tables: the connections of revoked grants are cut, which the rules do at their
-    /// next packet in any case; those that the proxy did not answer are released when the kernel takes over; and what Docker
+    /// next packet in any case; those that the proxy did not answer are released when the kernel takes over; flows of UDP that lead elsewhere are redirected; and what Docker
     /// drops between bridges is looked after.
     fn follow_up(&self, edits: &[Edit]) {
         let now = Instant::now();
         let revoked: Revoked = edits.iter().filter_map(Edit::revokes).collect();
         let cut = (!revoked.is_empty()).then_some(Task::Cut(now, revoked));
         let release = edits.contains(&Edit::TakeOver).then_some(Task::Release(now));
-        for task in cut.into_iter().chain(release) {
+        let redirect = edits.iter().any(Edit::redirects).then_some(Task::Redirect(now));
+        for task in cut.into_iter().chain(release).chain(redirect) {
             if self.aside.flows.send(task).is_err() {
                 debug!("the process is ending: revoked connections are cut by their next packet");
             }

@@ -4,6 +4,8 @@
 //! * For as long as the kernel has taken over, of clients that the proxy did not answer or has reset: their next try would go where
 //!   the last went, to a listener that may be dead. When the proxy takes over again there is nothing to do: an endpoint that did
 //!   not answer yet is as alive as before.
+//! * Of UDP, when they lead where their port no longer does. A UDP client begins no new connection, so that its datagrams would go to an
+//!   endpoint that is gone, or to the proxy that is, for as long as it sends.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -33,6 +35,9 @@ const LOOKS: [Duration; 2] = [Duration::from_millis(10), GRACE];
 /// left, and whoever was reset begins anew.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// When UDP's entries are looked at after a port has changed: one look serves all changes until then, as listing is what costs.
+const ASTRAY: Duration = Duration::from_millis(100);
+
 /// A client's address and a virtual IP of which some right was taken away.
 pub(crate) type Revoked = HashSet<(Ipv4Addr, Ipv4Addr)>;
 
@@ -43,6 +48,8 @@ pub(crate) enum Task {
     Cut(Instant, Revoked),
     /// The kernel has taken over, then.
     Release(Instant),
+    /// A port of UDP no longer leads where it did, then.
+    Redirect(Instant),
 }
 
 /// Does what comes, until nobody can ask any more.
@@ -74,9 +81,13 @@ fn look(mut waiting: Waiting, tasks: &Receiver<Task>, firewall: &Shared, socket:
     let now = Instant::now();
     let releases = waiting.releases.iter().any(|due| *due <= now);
     let cuts = waiting.revoked.values().any(|due| *due <= now);
+    let redirects = waiting.redirect.is_some_and(|due| due <= now);
     let mut why = |flow: &conntrack::Flow| {
         if releases && is_stranded(firewall, flow) {
             return Some(Why::Stranded);
+        }
+        if (releases || redirects) && is_astray(firewall, flow) {
+            return Some(Why::Astray);
         }
         let pair = (flow.client, flow.server);
         if !waiting.revoked.contains_key(&pair) || is_allowed(firewall, flow) {
@@ -86,13 +97,14 @@ fn look(mut waiting: Waiting, tasks: &Receiver<Task>, firewall: &Shared, socket:
         tasks.try_iter().for_each(|task| waiting.take(task));
         waiting.revoked.get(&pair).is_some_and(|due| *due <= now).then_some(Why::Revoked)
     };
-    let (mut cut, mut released) = (0, 0);
+    let (mut cut, mut released, mut redirected) = (0, 0, 0);
     let deleted = conntrack::list(socket, |flow| why(flow).is_some()).and_then(|flows| {
         for flow in &flows {
             // Asked again: there may be thousands before it, and new connections go to the proxy again meanwhile.
             let count = match why(flow) {
                 Some(Why::Revoked) => &mut cut,
                 Some(Why::Stranded) => &mut released,
+                Some(Why::Astray) => &mut redirected,
                 None => continue,
             };
             *count += usize::from(conntrack::delete(socket, flow)?);
@@ -107,15 +119,19 @@ fn look(mut waiting: Waiting, tasks: &Receiver<Task>, firewall: &Shared, socket:
             if releases {
                 debug!(flows = released, "connections that the proxy did not answer released");
             }
+            if releases || redirects {
+                debug!(flows = redirected, "flows of UDP that led elsewhere redirected");
+            }
         }
         Err(error) => warn!(
             %error,
             "connections of revoked grants could not be cut at once, which their next packet does, nor those released that \
-             the proxy did not answer"
+             the proxy did not answer, nor flows of UDP redirected that lead elsewhere"
         ),
     }
     waiting.revoked.retain(|_, due| *due > now);
     waiting.releases.retain(|due| *due > now);
+    waiting.redirect = waiting.redirect.filter(|due| *due > now);
     if releases && waiting.releases.is_empty() && firewall.lock().state.takeover() {
         waiting.releases.push(now + LOOK_EVERY);
     }
@@ -128,6 +144,8 @@ enum Why {
     Revoked,
     /// See [`is_stranded`].
     Stranded,
+    /// See [`is_astray`].
+    Astray,
 }
 
 /// What is to be done, and when.
@@ -135,6 +153,7 @@ enum Why {
 struct Waiting {
     revoked: HashMap<(Ipv4Addr, Ipv4Addr), Instant>,
     releases: Vec<Instant>,
+    redirect: Option<Instant>,
 }
 
 impl Waiting {
@@ -143,11 +162,12 @@ impl Waiting {
             // A pair that is granted and revoked again waits anew.
             Task::Cut(at, pairs) => self.revoked.extend(pairs.into_iter().map(|pair| (pair, at + GRACE))),
             Task::Release(at) => self.releases.extend(LOOKS.map(|after| at + after)),
+            Task::Redirect(at) => self.redirect = self.redirect.or(Some(at + ASTRAY)),
         }
     }
 
     fn next(&self) -> Option<Instant> {
-        self.revoked.values().chain(&self.releases).min().copied()
+        self.revoked.values().chain(&self.releases).chain(&self.redirect).min().copied()
     }
 }
 
@@ -158,6 +178,17 @@ fn is_stranded(firewall: &Shared, flow: &conntrack::Flow) -> bool {
     let limits = firewall.limits();
     let to_listener = flow.reply.source == limits.listener && limits.services.contains(&flow.server);
     (!flow.answered || flow.closed) && to_listener && firewall.state.takeover()
+}
+
+/// Whether it leads a UDP client where its port does not lead.
+fn is_astray(firewall: &Shared, flow: &conntrack::Flow) -> bool {
+    if flow.protocol != Protocol::Udp.number() {
+        return false;
+    }
+    let firewall = firewall.lock();
+    let port = VirtualPort::new(Protocol::Udp, flow.server_port);
+    firewall.limits().services.contains(&flow.server)
+        && !firewall.state.leads_to(flow.server, port, flow.reply.from())
 }
 
 fn is_allowed(firewall: &Shared, flow: &conntrack::Flow) -> bool {

@@ -14,7 +14,7 @@ mod ways;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, hash_map},
-    net::Ipv4Addr,
+    net::{Ipv4Addr, SocketAddrV4},
     sync::Arc,
 };
 
@@ -173,6 +173,16 @@ impl State {
         let entry = self.by_ip.get(&client).and_then(|id| self.workloads.get(id));
         let any = VirtualPort::new(port.protocol, 0);
         entry.is_some_and(|entry| [port, any].iter().any(|port| entry.grants.contains(&(vip, *port))))
+    }
+
+    /// Whether a port of a virtual IP leads there: to its listener, unless the kernel has taken over, or to an endpoint, by which a flow
+    /// that began on the kernel path goes on.
+    pub(crate) fn leads_to(&self, vip: Ipv4Addr, port: VirtualPort, to: SocketAddrV4) -> bool {
+        let ways = self.vips.get(&vip).and_then(|entry| entry.ports.get(&port));
+        ways.is_some_and(|ways| {
+            let past_the_proxy = self.takeover && ways.leads_past_the_proxy();
+            (ways.listener == Some(to) && !past_the_proxy) || ways.leads_straight_to(to)
+        })
     }
 
     /// How many elements the kernel holds for this state.

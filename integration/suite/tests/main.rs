@@ -26,4 +26,5 @@ mod strangers;
 mod tenants;
 mod testbed;
 mod truth;
+mod udp;
 mod upgrades;

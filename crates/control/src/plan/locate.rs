@@ -156,11 +156,12 @@ impl<'a> Local<'a> {
         });
         let published = self.index.by_host_port.get(&address.port()).filter_map(|id| {
             let container = self.container(id)?;
-            let port = container.published.iter().find(|port| {
-                port.protocol == Protocol::Tcp
-                    && port.host_port == address.port()
+            let port = container.published.iter().filter(|port| {
+                port.host_port == address.port()
                     && (port.host_ip == ip || (here && port.host_ip == Ipv4Addr::UNSPECIFIED))
-            })?;
+            });
+            // No catalogue says which protocol it means; mostly it is TCP.
+            let port = port.min_by_key(|port| port.protocol != Protocol::Tcp)?;
             let attachment = container.attachments.first()?;
             Some((container, SocketAddrV4::new(attachment.ip, port.container_port)))
         });

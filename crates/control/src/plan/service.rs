@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use steppe_model::{Endpoint, Protocol, Route, ServiceKey, UserName, VirtualPort};
+use steppe_model::{Endpoint, Route, ServiceKey, UserName, VirtualPort};
 
 use super::{
     provider::Provider,
@@ -32,12 +32,6 @@ impl Routing {
     }
 }
 
-/// Whether the proxy can carry what is sent to a port: TCP alone, so far.
-#[must_use]
-pub fn is_carried(port: VirtualPort) -> bool {
-    port.protocol == Protocol::Tcp
-}
-
 /// Which way connections to a service take: past the proxy only if every instance says so and none wants to be told who called,
 /// which the proxy alone can do.
 #[must_use]
@@ -51,10 +45,6 @@ pub fn path(providers: &[Provider]) -> Path {
 /// only registered one; several and no match lead nowhere.
 #[must_use]
 pub fn route(providers: &[Provider], port: VirtualPort) -> Routing {
-    if !is_carried(port) {
-        let problem = Some("UDP is not carried yet".to_owned());
-        return Routing { problem, ..Routing::default() };
-    }
     let instances = by_instance(providers);
     match port.number {
         Some(number) => {

@@ -2,8 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use steppe_api::v1::Protocol;
-
 use crate::{Link, case::Case, text::port};
 
 const NAME: &str = "port";
@@ -24,10 +22,6 @@ pub(super) fn judge(case: &Case<'_>) -> Option<Link> {
 
 fn fix(case: &Case<'_>, problem: &str) -> String {
     const RANGE: &str = "--listener-ports";
-    if case.protocol == i32::from(Protocol::Udp) {
-        let over_tcp = case.connect_to();
-        return format!("use TCP: connect_to={}", over_tcp.trim_end_matches("/udp"));
-    }
     if problem.contains(RANGE) {
         return format!("restart steppe-control with a larger range as {RANGE}");
     }

@@ -2,7 +2,10 @@
 //! it at once, and that a client whom nobody answered is led elsewhere. The `recheck` chain cuts a revoked connection anyway, at
 //! its client's next packet.
 
-use std::{io, net::Ipv4Addr};
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddrV4},
+};
 
 use super::{
     ACK, DUMP, Message, Socket,
@@ -68,6 +71,13 @@ pub(crate) struct Tuple {
     protocol: u8,
     source_port: u16,
     destination_port: u16,
+}
+
+impl Tuple {
+    /// Where they come from, with the port.
+    pub(crate) fn from(&self) -> SocketAddrV4 {
+        SocketAddrV4::new(self.source, self.source_port)
+    }
 }
 
 /// The entries of the translated IPv4 connections for which `matches` holds.

@@ -9,7 +9,7 @@ use super::{
     kernel_path, spoofing,
     steps::{
         CONFIRMED, DNAT, R0, R1, R2, R3, begins, destination_in, end, for_listener, for_services,
-        from_workload, ipv4, ipv4_frame, new, originally_for_services, originally_tcp, rule, tcp,
+        from_workload, ipv4, ipv4_frame, new, originally_for_services, originally_tcp, rule, tcp, udp,
     },
 };
 
@@ -289,6 +289,11 @@ fn hooks(addresses: Addresses) -> Vec<Chain> {
                 rule(
                     format!("ip daddr {listener} tcp flags syn / fin,syn,rst,ack goto {ARRIVING}"),
                     [to_listener(), tcp(), begins(), end(Verdict::Goto(ARRIVING))].concat(),
+                ),
+                // A UDP client goes on, and would be told that its port is unreachable before it is led elsewhere.
+                rule(
+                    format!("ip daddr {listener} meta l4proto udp goto {ARRIVING}"),
+                    [to_listener(), udp(), end(Verdict::Goto(ARRIVING))].concat(),
                 ),
             ]
             .into_iter()

@@ -4,7 +4,7 @@
 use super::{
     Comparison, Expression, PacketPart, Register, Rule, SetName, Verdict,
     expression::{Fib, Known},
-    steps::{DNAT, ESTABLISHED, INVALID, NEW, R0, RELATED, UDP, ipv4, is_bridge, padded_text, some_bit},
+    steps::{DNAT, ESTABLISHED, INVALID, NEW, R0, RELATED, UDP, ipv4, is_bridge, padded_text, some_bit, udp},
 };
 
 /// A part of a rule.
@@ -151,7 +151,7 @@ pub(super) fn is_first_direction() -> Phrase {
 
 /// `meta l4proto udp`
 pub(super) fn by_udp() -> Phrase {
-    equal("meta l4proto udp", Known::Transport, vec![UDP])
+    phrase("meta l4proto udp", udp())
 }
 
 /// `ct state != invalid`

@@ -52,6 +52,11 @@ pub(super) fn tcp() -> Vec<Expression> {
     vec![Expression::Known(Known::Transport, R0), Expression::Compare(R0, Comparison::Equal, vec![TCP])]
 }
 
+/// `meta l4proto udp`
+pub(super) fn udp() -> Vec<Expression> {
+    vec![Expression::Known(Known::Transport, R0), Expression::Compare(R0, Comparison::Equal, vec![UDP])]
+}
+
 /// `ct protocol tcp`, which holds for the ICMP errors of a TCP connection too.
 pub(super) fn originally_tcp() -> Vec<Expression> {
     vec![

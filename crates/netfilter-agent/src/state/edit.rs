@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use steppe_model::{Doors, PublishedPort, ServiceKey, VirtualPort};
+use steppe_model::{Doors, Protocol, PublishedPort, ServiceKey, VirtualPort};
 
 use super::{Bound, Bridged, TAKEOVER, Ways, adopt::workload_comment, doors, networks, published};
 use crate::{
@@ -85,6 +85,16 @@ impl Edit {
         match self {
             Self::RemoveGrant(bound, vip, _) => Some((bound.workload.ip, *vip)),
             _ => None,
+        }
+    }
+
+    /// Whether it takes something away that a port of UDP led to.
+    pub(crate) fn redirects(&self) -> bool {
+        let is_udp = |port: &VirtualPort| port.protocol == Protocol::Udp;
+        match self {
+            Self::RemovePort(_, port, _) => is_udp(port),
+            Self::ChangePort(_, port, old, new) => is_udp(port) && !old.are_all_in(new),
+            _ => false,
         }
     }
 

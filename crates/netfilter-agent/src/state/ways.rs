@@ -73,6 +73,17 @@ impl Ways {
         !self.endpoints.is_empty()
     }
 
+    /// Whether an endpoint is there.
+    pub(super) fn leads_straight_to(&self, address: SocketAddrV4) -> bool {
+        self.endpoints.iter().any(|endpoint| endpoint.address == address)
+    }
+
+    /// Whether all that these led to these others do, too.
+    pub(super) fn are_all_in(&self, others: &Self) -> bool {
+        let stays = |endpoint: &Endpoint| others.leads_straight_to(endpoint.address);
+        (self.listener.is_none() || self.listener == others.listener) && self.endpoints.iter().all(stays)
+    }
+
     /// How many elements it takes in the kernel.
     pub(super) fn count(&self) -> usize {
         let slots: u32 = self.shares().iter().sum();

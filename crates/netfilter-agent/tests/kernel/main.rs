@@ -23,3 +23,4 @@ mod resilience;
 mod server;
 mod spoofing;
 mod takeover;
+mod udp;

@@ -208,18 +208,6 @@ fn a_listener_that_can_not_be_is_mended_as_its_reason_says() {
     reaches(&api, web);
     works(a, "api", "web:80");
 
-    // UDP can be asked for, and is refused; nothing is degraded by that.
-    let udp = want("udp", "web:80/udp");
-    let expected =
-        Expected { code: 3, reason: "port 80/udp leads nowhere", link: "port", fix: "use TCP: connect_to=" };
-    let fix = broken(a, "udp", "web:80/udp", &expected);
-    let status = a.steppe(&["status"]);
-    assert_eq!(status.code, 0, "{}", status.stdout);
-    udp.remove();
-    let udp = want("udp", between(&fix, "connect_to=", " "));
-    reaches(&udp, web);
-    works(a, "udp", "web:80");
-
     // A second service finds no port left.
     let _late = offer("late-1", "late:80");
     let more = want("more", "late:80");

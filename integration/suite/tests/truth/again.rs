@@ -46,6 +46,8 @@ pub struct Deserted<'a> {
     pub client: &'a Container,
     /// A virtual IP that the client is granted, and the listener that it leads to.
     pub service: [SocketAddr; 2],
+    /// The same for UDP.
+    pub datagrams: [SocketAddr; 2],
     pub dns: SocketAddr,
 }
 
@@ -53,10 +55,12 @@ impl Deserted<'_> {
     /// Whoever answered a client is gone, and the client begins anew from the same port.
     pub fn table(&self, cast: &Cast<'_>) -> Table {
         let [dialled, listener] = self.service;
+        let [sent_to, hearing] = self.datagrams;
         let lines = [
             ("a service", "tcp", dialled, self.was_reset(dialled, listener)),
+            ("a service", "udp", sent_to, self.was_answered(sent_to, hearing)),
             ("dns", "tcp", self.dns, self.was_reset(self.dns, self.dns)),
-            ("dns", "udp", self.dns, self.was_answered(self.dns)),
+            ("dns", "udp", self.dns, self.was_answered(self.dns, self.dns)),
         ];
         let lines = lines.map(|(label, protocol, to, port)| {
             let label = format!("{protocol} {label}, once more");
@@ -98,13 +102,13 @@ impl Deserted<'_> {
     }
 
     /// Who listens at `at` answers a datagram, and goes; the client's port.
-    fn was_answered(&self, at: SocketAddr) -> Result<u16> {
+    fn was_answered(&self, dialled: SocketAddr, at: SocketAddr) -> Result<u16> {
         let server = self.a.enter(|| UdpSocket::bind(at))?;
         let client = self.client.enter(|| UdpSocket::bind(ANY))?;
         for socket in [&server, &client] {
             socket.set_read_timeout(Some(SHORTLY))?;
         }
-        client.send_to(b"who\n", at)?;
+        client.send_to(b"who\n", dialled)?;
         let (_, from) = server.recv_from(&mut [0; 8])?;
         server.send_to(b"I\n", from)?;
         client.recv_from(&mut [0; 8])?;

@@ -113,7 +113,7 @@ impl Servers {
             |name: &str, port: u16, to: &str| a.docker.run(alices(name, port).label("steppe.expose", to));
         let forsaken_open =
             of_user(server("forsaken-open", None, 20_009), "alice").label("steppe.expose", "public");
-        let grants = "web:80, pp:80, fast:80, any, any-fast";
+        let grants = "web:80, web:53/udp, pp:80, fast:80, any, any-fast";
         let granted = of_user(server("granted", None, 20_003), "alice").label("steppe.connect_to", grants);
         let [_, fast, _, _] = [
             ("pp", "steppe.proxy_protocol", "v2"),

@@ -222,11 +222,12 @@ fn without_each_rule_set_and_map_something_changes() {
     keep(a, &["spoofing=enforce", "networks=enforce", "dns=enforce"]);
 
     // control can't have the kernel take over yet.
-    let service = vip_of(a, "alice", "web", 80);
+    let (service, datagrams) = (vip_of(a, "alice", "web", 80), vip_of(a, "alice", "web", 53));
     let deserted = Deserted {
         a,
         client: &cast.granted,
-        service: [service, listener(a, service)],
+        service: [service, listener(a, "tcp", service)],
+        datagrams: [datagrams, listener(a, "udp", datagrams)],
         dns: SocketAddr::from(([169, 254, 77, 53], 53)),
     };
     a.suite.control.freeze();

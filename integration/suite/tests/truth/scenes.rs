@@ -119,9 +119,9 @@ pub fn counters(a: &Host) -> BTreeMap<String, u64> {
     all
 }
 
-/// The proxy's listener for a port of a virtual IP, as the rules have it.
-pub fn listener(a: &Host, service: SocketAddr) -> SocketAddr {
-    let key = format!("{} . tcp . {} : ", service.ip(), service.port());
+/// The proxy's listener for a port of a virtual IP, `tcp` or `udp`, as the rules have it.
+pub fn listener(a: &Host, protocol: &str, service: SocketAddr) -> SocketAddr {
+    let key = format!("{} . {protocol} . {} : ", service.ip(), service.port());
     let map = a.nft(&["list", "map", "inet", "steppe", "listeners"]);
     let found = map.split_once(&key).map(|(_, rest)| rest.split([',', '}']).next().unwrap_or_default());
     let at = found.map(|text| text.trim().replace(" . ", ":")).and_then(|text| text.parse().ok());

@@ -8,8 +8,8 @@ use std::{
 };
 
 use steppe_model::{
-    Client, Endpoint, Grant, GrantSpec, Listener, ListenerKey, Resource, ResourceId, ServiceKey, ServiceName,
-    ServicePort, UserName, VirtualIp, VirtualPort,
+    Client, Endpoint, Grant, GrantSpec, Listener, ListenerKey, Protocol, Resource, ResourceId, ServiceKey,
+    ServiceName, ServicePort, UserName, VirtualIp, VirtualPort,
 };
 
 use super::{Delta, Ignored, Planned, PlannedPort, PlannedService, Planner, Provider};
@@ -17,7 +17,7 @@ use crate::{
     agent::AgentName,
     observe::SourceName,
     plan::{
-        service::{allowed, is_carried, path, route},
+        service::{allowed, path, route},
         settings::Path,
     },
 };
@@ -143,7 +143,7 @@ impl Planner {
         let plan = dialled.into_iter().map(|port| {
             let mut routing = route(providers, port);
             let mut listener = None;
-            if by_proxy && is_carried(port) {
+            if by_proxy {
                 match self.allocator.listener(&listener_key(port)) {
                     Ok(address) => listener = Some(address),
                     Err(error) => routing.problem = Some(error.to_string()),
@@ -168,38 +168,38 @@ impl Planner {
             resources.insert((AgentName::of(&planned.resource), planned.resource.id()), planned);
         };
         put(Planned::new(Resource::VirtualIp(VirtualIp { service: key.clone(), vip })));
-        let proxy_protocol = providers.iter().any(|provider| provider.settings.proxy_protocol);
+        // Datagrams go as they came, by either path.
+        let told = providers.iter().any(|provider| provider.settings.proxy_protocol);
+        let proxy_protocol = |port: VirtualPort| told && port.protocol == Protocol::Tcp;
         let mut clients: BTreeMap<VirtualPort, Vec<ResourceId>> = BTreeMap::new();
         for (id, dialled) in consumers.iter().filter(|(id, _)| verdicts.get(*id) == Some(&Ok(()))) {
             for (workload, attached) in self.bound_attachments(id) {
                 for port in dialled {
                     let mut grant =
                         Planned::new(Resource::Grant(Grant { workload: workload.clone(), vip, port: *port }));
-                    if is_carried(*port) {
-                        let listener = ListenerKey { service: key.clone(), port: *port };
-                        let client = Client {
-                            listener: ResourceId::new(&listener.to_string()),
-                            ip: attached.attachment.ip,
-                        };
-                        if ports.get(port).is_some_and(|port| port.listener.is_some()) {
-                            grant.requires.push(client.id());
-                            clients.entry(*port).or_default().push(client.id());
-                        }
-                        // Also without a listener: connections that outlive their service are its own as long as
-                        // the grant stands.
-                        put(Planned::new(Resource::Client(client)));
+                    let listener = ListenerKey { service: key.clone(), port: *port };
+                    let client = Client {
+                        listener: ResourceId::new(&listener.to_string()),
+                        ip: attached.attachment.ip,
+                    };
+                    if ports.get(port).is_some_and(|port| port.listener.is_some()) {
+                        grant.requires.push(client.id());
+                        clients.entry(*port).or_default().push(client.id());
                     }
+                    // Also without a listener: connections that outlive their service are its own as long as
+                    // the grant stands.
+                    put(Planned::new(Resource::Client(client)));
                     put(grant);
                 }
             }
         }
-        let rule = |port, listener, endpoints: &[Endpoint]| ServicePort {
+        let rule = |port: VirtualPort, listener, endpoints: &[Endpoint]| ServicePort {
             service: key.clone(),
             vip,
             port,
             listener,
             // Who wants to be told who called can't be reached past the proxy.
-            endpoints: if proxy_protocol { Vec::new() } else { endpoints.to_vec() },
+            endpoints: if proxy_protocol(port) { Vec::new() } else { endpoints.to_vec() },
         };
         let never_by_proxy = path(providers) == Path::Kernel;
         for (port, planned) in ports {
@@ -209,7 +209,8 @@ impl Planner {
             }
             let past_the_proxy = planned.routing.routes.iter().filter_map(|route| {
                 let exact = VirtualPort::new(port.protocol, route.port);
-                let is_own = ports.contains_key(&exact) || route.endpoints.is_empty() || proxy_protocol;
+                let is_own =
+                    ports.contains_key(&exact) || route.endpoints.is_empty() || proxy_protocol(exact);
                 (!is_own).then(|| rule(exact, None, &route.endpoints))
             });
             past_the_proxy.for_each(|rule| put(Planned::new(Resource::ServicePort(rule))));
@@ -224,7 +225,7 @@ impl Planner {
                 address,
                 endpoints: planned.routing.endpoints.clone(),
                 routes: planned.routing.routes.clone(),
-                proxy_protocol,
+                proxy_protocol: proxy_protocol(*port),
             };
             if planned.routing.leads() {
                 let resource = rule(*port, Some(address), &planned.routing.endpoints);

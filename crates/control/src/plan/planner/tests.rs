@@ -300,6 +300,16 @@ fn past_the_proxy_goes_only_what_every_instance_wants_there() {
     planner.observe(Observation::Container(container(3, &labels)));
     world.apply(planner.plan(Instant::now()));
     assert_eq!(rules(&world), [("*/tcp".into(), true, 0)], "the kernel tells no instance who called");
+
+    let consumer = container(1, &[("steppe.connect_to", "web:53/udp")]);
+    planner.observe(Observation::Container(consumer));
+    world.apply(planner.plan(Instant::now()));
+    assert_eq!(rules(&world), [("53/udp".into(), true, 2)], "datagrams tell nobody by either path");
+    let listener = world.0.values().find_map(|planned| match &*planned.resource {
+        Resource::Listener(listener) => Some(listener.clone()),
+        _ => None,
+    });
+    assert!(!listener.unwrap().proxy_protocol);
 }
 
 #[test]
