@@ -32,6 +32,8 @@ struct Arguments {
 enum What {
     /// TCP through the proxy: HAProxy, nginx stream, Envoy, no proxy at all
     Proxy(proxy::Options),
+    /// TCP by the kernel path: the host's own routing, the proxies
+    Kernel(proxy::Options),
     /// Names by who asks: unbound, dnsmasq, aardvark-dns
     Dns(dns::Options),
     /// How soon a grant is in force, and gone
@@ -79,9 +81,13 @@ fn run(what: What) -> Result<()> {
         What::Serve => load::serve(),
         What::Dns(options) => dns::run(&options),
         What::Grants(options) => grants::run(&options),
+        What::Kernel(options) => {
+            raise_limits()?;
+            proxy::run(&proxy::KERNEL, &options)
+        }
         What::Proxy(options) => {
             raise_limits()?;
-            proxy::run(&options)
+            proxy::run(&proxy::PROXY, &options)
         }
     }
 }

@@ -9,7 +9,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use steppe_model::{Client, Endpoint, Listener, ListenerKey, Protocol, Resource, ServiceKey, VirtualPort};
+use steppe_model::{
+    Client, Endpoint, Grant, Listener, ListenerKey, Protocol, Resource, ServiceKey, ServicePort, VirtualIp,
+    VirtualPort, Workload, WorkloadId,
+};
+use steppe_testbed::{GROUP, Identity};
 
 use crate::{
     load::PORT,
@@ -20,9 +24,9 @@ use crate::{
 
 /// Backends of each contender.
 const BACKENDS: u8 = 8;
-/// The uid and group that the proxy has in production: pipes are bounded by uid.
-const UID: u32 = 60_701;
-const GID: u32 = 60_700;
+/// What clients of the kernel path dial.
+const VIP: Ipv4Addr = Ipv4Addr::new(247, 7, 7, 7);
+const VIP_PORT: u16 = 80;
 
 /// Who is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +39,8 @@ pub enum Who {
     HaproxyForBulk,
     Envoy,
     Steppe,
+    /// Steppe's kernel path: no proxy either, but grants and balancing (`steppe.path=kernel`).
+    Kernel,
 }
 
 /// One of them, running.
@@ -48,10 +54,6 @@ pub struct Contender {
 }
 
 impl Who {
-    /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Direct, Self::Nginx, Self::Haproxy, Self::HaproxyForBulk, Self::Envoy, Self::Steppe];
-
     /// Its name in tables.
     pub fn name(self) -> &'static str {
         match self {
@@ -61,12 +63,13 @@ impl Who {
             Self::HaproxyForBulk => "HAProxy, tuned for bulk",
             Self::Envoy => "Envoy",
             Self::Steppe => "steppe-proxy",
+            Self::Kernel => "kernel path",
         }
     }
 
     /// Whether it is one that Steppe is compared with.
     pub fn is_peer(self) -> bool {
-        !matches!(self, Self::Direct | Self::Steppe)
+        !matches!(self, Self::Direct | Self::Steppe | Self::Kernel)
     }
 
     fn number(self) -> u8 {
@@ -108,20 +111,34 @@ impl Who {
                 "  option splice-request\n  option splice-response\n",
             )?,
             Self::Envoy => self.envoy(&directory, workers)?,
-            Self::Steppe => steppe(&directory, workers)?,
+            Self::Steppe => {
+                let mut command = production(&directory, Identity::PROXY)?;
+                command.args(["--workers", &workers.to_string()]);
+                command
+            }
+            Self::Kernel => production(&directory, Identity::NETFILTER_AGENT)?,
         };
         let log = File::create(directory.join("log"))?;
         let mut process = Process::start(&stage.host, self.name(), &mut command, log)?;
-        let mut sync = None;
-        if self == Self::Steppe {
-            let socket = directory.join("proxy.sock");
-            let mut opened = process.ready(|| Sync::open(Agent::Proxy, &socket).ok())?;
-            opened.snapshot(&self.resources(sources))?;
-            sync = Some(opened);
-        } else {
-            process.listening(&stage.host, self.address())?;
-        }
-        Ok(Contender { targets: vec![self.address()], process: Some(process), _sync: sync })
+        let (targets, sync) = match self {
+            Self::Steppe => {
+                let socket = directory.join("proxy.sock");
+                let mut sync = process.ready(|| Sync::open(Agent::Proxy, &socket).ok())?;
+                sync.snapshot(&self.listener(sources))?;
+                (vec![self.address()], Some(sync))
+            }
+            Self::Kernel => {
+                let socket = directory.join("netfilter-agent.sock");
+                let mut sync = process.ready(|| Sync::open(Agent::Netfilter, &socket).ok())?;
+                sync.snapshot(&self.service_port(stage, sources)?)?;
+                (vec![SocketAddrV4::new(VIP, VIP_PORT)], Some(sync))
+            }
+            _ => {
+                process.listening(&stage.host, self.address())?;
+                (vec![self.address()], None)
+            }
+        };
+        Ok(Contender { targets, process: Some(process), _sync: sync })
     }
 
     fn nginx(self, directory: &Path, workers: usize) -> Result<Command> {
@@ -195,13 +212,13 @@ impl Who {
         Ok(file)
     }
 
-    fn resources(self, sources: &[Ipv4Addr]) -> Vec<Resource> {
-        let endpoint = |address| Endpoint { address, weight: 1, node: "server".into() };
-        let service = ServiceKey { user: None, name: "it".parse().expect("a name"), tag: None };
+    /// What the proxy is told.
+    fn listener(self, sources: &[Ipv4Addr]) -> Vec<Resource> {
+        let service = service();
         let listener = Resource::Listener(Listener {
             key: ListenerKey { service, port: VirtualPort::new(Protocol::Tcp, 80) },
             address: self.address(),
-            endpoints: self.backends().map(endpoint).collect(),
+            endpoints: self.endpoints(),
             routes: vec![],
             proxy_protocol: false,
         });
@@ -210,17 +227,55 @@ impl Who {
         let clients: Vec<_> = sources.iter().map(client).collect();
         std::iter::once(listener).chain(clients).collect()
     }
+
+    /// What the netfilter-agent is told.
+    fn service_port(self, stage: &Stage, sources: &[Ipv4Addr]) -> Result<Vec<Resource>> {
+        let port = VirtualPort::new(Protocol::Tcp, VIP_PORT);
+        let (port_ifindex, mac) = stage.client_port()?;
+        let mut all = vec![
+            Resource::VirtualIp(VirtualIp { service: service(), vip: VIP }),
+            Resource::ServicePort(ServicePort {
+                service: service(),
+                vip: VIP,
+                port,
+                listener: None,
+                endpoints: self.endpoints(),
+            }),
+        ];
+        for &ip in sources {
+            let id = WorkloadId::new(&format!("client at {ip}"));
+            all.push(Resource::Workload(Workload {
+                id: id.clone(),
+                ip,
+                mac,
+                bridge: "br0".into(),
+                port_ifindex,
+                name: "client".into(),
+                user: None,
+                guarded: true,
+            }));
+            all.push(Resource::Grant(Grant { workload: id, vip: VIP, port }));
+        }
+        Ok(all)
+    }
+
+    fn endpoints(self) -> Vec<Endpoint> {
+        self.backends().map(|address| Endpoint { address, weight: 1, node: "server".into() }).collect()
+    }
 }
 
-/// As in production: a uid of its own, no capability.
-fn steppe(directory: &Path, workers: usize) -> Result<Command> {
-    chown(directory, Some(0), Some(GID))?;
+fn service() -> ServiceKey {
+    ServiceKey { user: None, name: "it".parse().expect("a name"), tag: None }
+}
+
+/// One of Steppe's processes, as it runs in production.
+fn production(directory: &Path, identity: Identity) -> Result<Command> {
+    chown(directory, Some(0), Some(GROUP))?;
     fs::set_permissions(directory, fs::Permissions::from_mode(0o1770))?;
-    let mut command = Command::new("setpriv");
-    command.args([format!("--reuid={UID}"), format!("--regid={GID}")]);
-    command.args(["--clear-groups", "--inh-caps=-all", "--bounding-set=-all", "--"]);
-    command.arg(programs().join("release/steppe-proxy")).arg("--run-dir").arg(directory);
-    command.args(["--workers", &workers.to_string()]);
+    let name = if identity == Identity::PROXY { "steppe-proxy" } else { "steppe-netfilter-agent" };
+    let words = identity.command();
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]).arg(programs().join("release").join(name)).arg("--run-dir").arg(directory);
     Ok(command)
 }
 

@@ -1,8 +1,7 @@
-//! `bench proxy`: TCP through the proxy, beside the programs that would otherwise do it.
+//! `bench proxy` and `bench kernel`: TCP by Steppe's two paths, beside the programs that would otherwise carry it.
 
 use std::{
     net::Ipv4Addr,
-    path::Path,
     process::{Child, Command},
     time::Duration,
 };
@@ -40,7 +39,7 @@ pub struct Options {
 
 /// One kind of load.
 #[derive(Debug, Clone, Copy)]
-struct Case {
+pub struct Case {
     name: &'static str,
     mode: Mode,
     connections: usize,
@@ -91,17 +90,43 @@ struct Series {
     failed: u64,
 }
 
+/// Which of Steppe's paths is measured, and beside whom.
+#[derive(Debug)]
+pub struct Path {
+    ours: Who,
+    all: &'static [Who],
+    cases: &'static [Case],
+    sources: fn() -> Vec<Ipv4Addr>,
+}
+
+/// Through the proxy.
+pub const PROXY: Path = Path {
+    ours: Who::Steppe,
+    all: &[Who::Direct, Who::Nginx, Who::Haproxy, Who::HaproxyForBulk, Who::Envoy, Who::Steppe],
+    cases: &Case::ALL,
+    sources: || (1..=SOURCES).map(Stage::source).collect(),
+};
+
+/// Through the kernel alone, for which the client is a workload: it has its addresses on the bridge.
+pub const KERNEL: Path = Path {
+    ours: Who::Kernel,
+    all: &[Who::Direct, Who::Nginx, Who::Haproxy, Who::Steppe, Who::Kernel],
+    cases: &[Case::ALL[0], Case::ALL[1], Case::ALL[2], Case::ALL[9]],
+    sources: Stage::own_sources,
+};
+
 /// # Errors
 /// Without root, or when a peer is not installed.
-pub fn run(options: &Options) -> Result<()> {
+pub fn run(path: &Path, options: &Options) -> Result<()> {
     let files = tempfile::tempdir()?;
     let wanted = |case: &Case| {
         options.only.is_empty() || options.only.iter().any(|only| case.name.starts_with(only.as_str()))
     };
-    let cases: Vec<Case> = Case::ALL.into_iter().filter(wanted).collect();
-    ensure!(!cases.is_empty(), "no case has such a name: {:?}", Case::ALL.map(|case| case.name));
+    let cases: Vec<Case> = path.cases.iter().copied().filter(wanted).collect();
+    let names = path.cases.iter().map(|case| case.name).collect::<Vec<_>>();
+    ensure!(!cases.is_empty(), "no case has such a name: {names:?}");
     let stage = Stage::raise()?;
-    let sources: Vec<Ipv4Addr> = (1..=SOURCES).map(Stage::source).collect();
+    let sources = (path.sources)();
     let _server = Server::start(&stage.server)?;
     println!(
         "{} rounds of {} s, {} worker{} each. A ratio is Steppe's to the peer's in the same round: its geometric\nmean, and the interval of 95%; above 1 Steppe is faster, or needs less.",
@@ -111,22 +136,23 @@ pub fn run(options: &Options) -> Result<()> {
         if options.workers == 1 { "" } else { "s" }
     );
     for case in cases {
-        let all = measure(case, &stage, files.path(), &sources, options)?;
-        report(case, &all);
+        let all = measure(case, path.all, &stage, files.path(), &sources, options)?;
+        report(case, path.ours, &all);
     }
     Ok(())
 }
 
 fn measure(
     case: Case,
+    all: &[Who],
     stage: &Stage,
-    files: &Path,
+    files: &std::path::Path,
     sources: &[Ipv4Addr],
     options: &Options,
 ) -> Result<Vec<(Who, Series)>> {
     let start = |who: Who| who.start(stage, files, options.workers, sources);
-    let contenders = Who::ALL.into_iter().map(start).collect::<Result<Vec<Contender>>>()?;
-    let mut all: Vec<(Who, Series)> = Who::ALL.map(|who| (who, Series::default())).into();
+    let contenders = all.iter().copied().map(start).collect::<Result<Vec<Contender>>>()?;
+    let mut all: Vec<(Who, Series)> = all.iter().map(|&who| (who, Series::default())).collect();
     // Memory that was let go once would be found again.
     let rounds = if case.mode == Mode::Idle { 1 } else { options.rounds };
     for round in 0..rounds {
@@ -163,9 +189,9 @@ fn once(contender: &Contender, load: &Load, stage: &Stage, series: &mut Series) 
     Ok(())
 }
 
-fn report(case: Case, all: &[(Who, Series)]) {
+fn report(case: Case, whose: Who, all: &[(Who, Series)]) {
     println!("\n### {}\n", case.name);
-    let Some((_, ours)) = all.iter().find(|(who, _)| *who == Who::Steppe) else { return };
+    let Some((_, ours)) = all.iter().find(|(who, _)| *who == whose) else { return };
     let mut table = match case.mode {
         Mode::Bulk => Table::new(&["", "Gbit/s", "CPU s/GB", "ratio of the rate", "ratio of the CPU"]),
         Mode::Idle => Table::new(&["", "bytes each", "ratio"]),
@@ -186,13 +212,15 @@ fn report(case: Case, all: &[(Who, Series)]) {
             Some(ratio) if peer => ratio.to_string(),
             _ => String::new(),
         };
-        let compared = *who != Who::Steppe;
+        let compared = *who != whose;
+        // What the kernel does for others is nobody's processor time.
+        let has_process = !matches!(who, Who::Direct | Who::Kernel);
         let rate = ratio(&ours.rate, &series.rate, compared);
-        let cpu = ratio(&series.cpu, &ours.cpu, who.is_peer());
+        let cpu = ratio(&series.cpu, &ours.cpu, who.is_peer() && whose == Who::Steppe);
         let failed = if series.failed > 0 { format!(" ({} failed)", series.failed) } else { String::new() };
         let name = format!("{}{failed}", who.name());
         let costs = |unit: f64| {
-            if *who == Who::Direct { "–".into() } else { number(median(&series.cpu) * unit) }
+            if !has_process { "–".into() } else { number(median(&series.cpu) * unit) }
         };
         table.row(match case.mode {
             // 8 bits a byte; a nanosecond a byte is a second a gigabyte.

@@ -11,11 +11,14 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use steppe_model::Mac;
 use steppe_testbed::Namespaces;
 
 /// The host, as the client sees it.
 pub const HOST: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 1);
 const CLIENT: &str = "10.1.0.2";
+/// Addresses that the client has as a container has its own, on the bridge.
+const OWN: std::ops::RangeInclusive<u8> = 10..=59;
 
 /// A network namespace, gone with its holder.
 #[derive(Debug)]
@@ -118,9 +121,11 @@ impl Stage {
              ip route add 10.1.128.0/17 via {CLIENT}
              ip route add 10.2.0.0/16 via 10.3.0.2"
         ))?;
+        let own: String =
+            Self::own_sources().iter().map(|ip| format!("ip addr add {ip}/24 dev eth0; ")).collect();
         stage.client.sh(&format!(
             "{ports}; ip addr add {CLIENT}/24 dev eth0; ip link set eth0 up; ip route add default via {HOST}
-             ip route add local 10.1.128.0/17 dev lo"
+             ip route add local 10.1.128.0/17 dev lo; {own}"
         ))?;
         stage.server.sh(&format!(
             "{ports}; ip addr add 10.3.0.2/24 dev eth0; ip link set eth0 up; ip route add default via 10.3.0.1
@@ -133,6 +138,25 @@ impl Stage {
     pub fn source(nth: u16) -> Ipv4Addr {
         let [high, low] = (0x8000 + nth).to_be_bytes();
         Ipv4Addr::new(10, 1, high, low)
+    }
+
+    /// The client's addresses on the bridge, which answer for themselves.
+    pub fn own_sources() -> Vec<Ipv4Addr> {
+        OWN.map(|nth| Ipv4Addr::new(10, 1, 0, nth)).collect()
+    }
+
+    /// The client's bridge port on the host, and its hardware address.
+    ///
+    /// # Errors
+    /// When `ip` says something else than links.
+    pub fn client_port(&self) -> Result<(u32, Mac)> {
+        let link = |room: &Room, name: &str| -> Result<serde_json::Value> {
+            Ok(serde_json::from_str(&room.ip(&format!("-j link show {name}"))?)?)
+        };
+        let port = link(&self.host, "client")?[0]["ifindex"].as_u64().context("an ifindex")?;
+        let mac = link(&self.client, "eth0")?;
+        let mac = mac[0]["address"].as_str().context("a hardware address")?.parse()?;
+        Ok((u32::try_from(port)?, mac))
     }
 
     /// The nth address of the server that belongs to one contender.

@@ -5,7 +5,10 @@ use std::{path::Path, time::Duration};
 use anyhow::{Context as _, Result, bail, ensure};
 use steppe_api::{
     uds,
-    v1::{self, dns_client::DnsClient, proxy_client::ProxyClient, sync_request, sync_response::Message},
+    v1::{
+        self, dns_client::DnsClient, netfilter_agent_client::NetfilterAgentClient, proxy_client::ProxyClient,
+        sync_request, sync_response::Message,
+    },
 };
 use steppe_model::Resource;
 use tokio::{
@@ -23,6 +26,7 @@ const QUEUE: usize = 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Agent {
     Proxy,
+    Netfilter,
     Dns,
 }
 
@@ -48,6 +52,7 @@ impl Sync {
             let requests = ReceiverStream::new(receiver);
             let response = match agent {
                 Agent::Proxy => ProxyClient::new(channel).sync(requests).await?,
+                Agent::Netfilter => NetfilterAgentClient::new(channel).sync(requests).await?,
                 Agent::Dns => DnsClient::new(channel).sync(requests).await?,
             };
             anyhow::Ok(response.into_inner())

@@ -35,7 +35,7 @@ impl Identity {
 
     /// The command line that gives up everything else and then becomes the program that follows. An empty
     /// bounding set leaves root without capabilities as well (capabilities(7)).
-    pub(crate) fn command(self) -> Vec<String> {
+    pub fn command(self) -> Vec<String> {
         let only = self.capability.map_or_else(|| "-all".to_owned(), |name| format!("-all,+{name}"));
         vec![
             "setpriv".into(),
