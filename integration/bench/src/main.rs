@@ -10,6 +10,7 @@ mod stage;
 mod stats;
 mod sync;
 mod table;
+mod udp;
 
 use std::process::ExitCode;
 
@@ -34,6 +35,8 @@ enum What {
     Proxy(proxy::Options),
     /// TCP by the kernel path: the host's own routing, the proxies
     Kernel(proxy::Options),
+    /// UDP through the proxy: nginx stream, no proxy at all
+    Udp(udp::Options),
     /// Names by who asks: unbound, dnsmasq, aardvark-dns
     Dns(dns::Options),
     /// How soon a grant is in force, and gone
@@ -79,6 +82,10 @@ fn run(what: What) -> Result<()> {
         }
         What::Load { load } => load::client(&serde_json::from_str(&load)?),
         What::Serve => load::serve(),
+        What::Udp(options) => {
+            raise_limits()?;
+            udp::run(&options)
+        }
         What::Dns(options) => dns::run(&options),
         What::Grants(options) => grants::run(&options),
         What::Kernel(options) => {

@@ -111,11 +111,7 @@ impl Who {
                 "  option splice-request\n  option splice-response\n",
             )?,
             Self::Envoy => self.envoy(&directory, workers)?,
-            Self::Steppe => {
-                let mut command = production(&directory, Identity::PROXY)?;
-                command.args(["--workers", &workers.to_string()]);
-                command
-            }
+            Self::Steppe => steppe(&directory, workers)?,
             Self::Kernel => production(&directory, Identity::NETFILTER_AGENT)?,
         };
         let log = File::create(directory.join("log"))?;
@@ -243,7 +239,7 @@ impl Who {
             }),
         ];
         for &ip in sources {
-            let id = WorkloadId::new(&format!("client at {ip}"));
+            let id = WorkloadId::new(&format!("client-{ip}"));
             all.push(Resource::Workload(Workload {
                 id: id.clone(),
                 ip,
@@ -266,6 +262,16 @@ impl Who {
 
 fn service() -> ServiceKey {
     ServiceKey { user: None, name: "it".parse().expect("a name"), tag: None }
+}
+
+/// The proxy.
+///
+/// # Errors
+/// When its directory can't be made its own.
+pub fn steppe(directory: &Path, workers: usize) -> Result<Command> {
+    let mut command = production(directory, Identity::PROXY)?;
+    command.args(["--workers", &workers.to_string()]);
+    Ok(command)
 }
 
 /// One of Steppe's processes, as it runs in production.
