@@ -1,11 +1,13 @@
 //! `make bench`: Steppe beside the programs that would otherwise do its work, in the same run.
 
+mod control;
 mod dns;
 mod grants;
 mod load;
 mod peers;
 mod process;
 mod proxy;
+mod rules;
 mod stage;
 mod stats;
 mod sync;
@@ -41,6 +43,10 @@ enum What {
     Dns(dns::Options),
     /// How soon a grant is in force, and gone
     Grants(grants::Options),
+    /// The netfilter-agent's rules: loaded, changed, adopted and passed, beside nft and iptables
+    Rules(rules::Options),
+    /// What a change costs control, and how soon it is in force
+    Control(control::Options),
     /// The names of the measurements
     #[command(hide = true)]
     List,
@@ -91,6 +97,11 @@ fn run(what: What) -> Result<()> {
         What::Kernel(options) => {
             raise_limits()?;
             proxy::run(&proxy::KERNEL, &options)
+        }
+        What::Rules(options) => rules::run(&options),
+        What::Control(options) => {
+            raise_limits()?;
+            control::run(&options)
         }
         What::Proxy(options) => {
             raise_limits()?;

@@ -281,8 +281,13 @@ fn production(directory: &Path, identity: Identity) -> Result<Command> {
     let name = if identity == Identity::PROXY { "steppe-proxy" } else { "steppe-netfilter-agent" };
     let words = identity.command();
     let mut command = Command::new(&words[0]);
-    command.args(&words[1..]).arg(programs().join("release").join(name)).arg("--run-dir").arg(directory);
+    command.args(&words[1..]).arg(program(name)).arg("--run-dir").arg(directory);
     Ok(command)
+}
+
+/// A program of the workspace, as it is released.
+pub fn program(name: &str) -> PathBuf {
+    programs().join("release").join(name)
 }
 
 /// Cargo's target directory.

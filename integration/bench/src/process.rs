@@ -16,6 +16,23 @@ use crate::stage::Room;
 const PATIENCE: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(10);
 
+/// Processor time that a process has used, in nanoseconds; 0 when it has ended.
+pub fn cpu_ns_of(pid: u32) -> u64 {
+    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return 0 };
+    let used = tasks.flatten().filter_map(|task| {
+        let text = fs::read_to_string(task.path().join("schedstat")).ok()?;
+        text.split(' ').next()?.parse::<u64>().ok()
+    });
+    used.sum()
+}
+
+/// Resident memory that is a process's alone, in bytes (Private_* of smaps_rollup in proc(5)).
+pub fn private_bytes_of(pid: u32) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    let lines = text.lines().filter(|line| line.starts_with("Private_"));
+    lines.filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok()).sum::<u64>() * 1024
+}
+
 /// A running program; killed at the end.
 #[derive(Debug)]
 pub struct Process {
@@ -64,25 +81,13 @@ impl Process {
     /// # Errors
     /// When it has ended.
     pub fn cpu_ns(&self) -> Result<u64> {
-        let mut sum = 0;
-        for pid in self.tree() {
-            let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { continue };
-            for task in tasks.flatten() {
-                let text = fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
-                sum += text.split(' ').next().and_then(|ns| ns.parse::<u64>().ok()).unwrap_or(0);
-            }
-        }
+        let sum = self.tree().into_iter().map(cpu_ns_of).sum();
         (sum > 0).then_some(sum).with_context(|| format!("{} has ended", self.name))
     }
 
-    /// Resident memory of it and its children that is theirs alone, in bytes (Private_* of smaps_rollup in proc(5)).
+    /// Resident memory of it and its children that is theirs alone, in bytes.
     pub fn private_bytes(&self) -> u64 {
-        let private = |pid: u32| -> u64 {
-            let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
-            let lines = text.lines().filter(|line| line.starts_with("Private_"));
-            lines.filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok()).sum()
-        };
-        self.tree().into_iter().map(private).sum::<u64>() * 1024
+        self.tree().into_iter().map(private_bytes_of).sum()
     }
 
     /// It, and its children's children.

@@ -16,7 +16,8 @@ use steppe_testbed::Namespaces;
 
 /// The host, as the client sees it.
 pub const HOST: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 1);
-const CLIENT: &str = "10.1.0.2";
+/// The client.
+pub const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 2);
 /// Addresses that the client has as a container has its own, on the bridge.
 const OWN: std::ops::RangeInclusive<u8> = 10..=59;
 

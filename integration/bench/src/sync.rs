@@ -84,6 +84,24 @@ impl Sync {
         Ok(())
     }
 
+    /// Puts one in force.
+    ///
+    /// # Errors
+    /// When it is rejected.
+    pub fn upsert(&mut self, resource: &Resource) -> Result<()> {
+        self.send(sync_request::Message::Upsert(resource.into()))?;
+        self.settle()
+    }
+
+    /// Takes one away.
+    ///
+    /// # Errors
+    /// When that is rejected.
+    pub fn remove(&mut self, resource: &Resource) -> Result<()> {
+        self.send(sync_request::Message::Remove(resource.id().to_string()))?;
+        self.settle()
+    }
+
     /// Waits until everything sent is in force.
     fn settle(&mut self) -> Result<()> {
         loop {
