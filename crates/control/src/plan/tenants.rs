@@ -34,10 +34,6 @@ impl Tenants {
         self.are_members_dirty = true;
         if let Some(user) = before {
             self.members.remove(user, id);
-            if !self.has_member(user) {
-                // Nobody watches them any more.
-                self.told.remove(user);
-            }
         }
         if let Some(user) = now {
             self.members.insert(user.clone(), id.clone());
@@ -48,6 +44,12 @@ impl Tenants {
     #[must_use]
     pub fn has_member(&self, user: &UserName) -> bool {
         self.members.contains_key(user)
+    }
+
+    /// Whether Nomad is to tell this user's services, or still tells them.
+    #[must_use]
+    pub fn wants(&self, user: &UserName) -> bool {
+        self.has_member(user) || self.watched.contains(user)
     }
 
     /// Takes in that a workload of this user provides a service, or does so no more.
@@ -70,7 +72,7 @@ impl Tenants {
     /// Takes in what Nomad says of a user's services.
     pub fn tell(&mut self, user: UserName, names: BTreeSet<ServiceName>) {
         // An answer may come after the last member has gone.
-        if self.has_member(&user) && self.told.get(&user) != Some(&names) {
+        if self.wants(&user) && self.told.get(&user) != Some(&names) {
             self.told.insert(user.clone(), names);
             self.dirty.insert(user);
         }
@@ -104,6 +106,8 @@ impl Tenants {
         if watched == self.watched {
             return None;
         }
+        // Whoever is watched again is told again; one whose members changed meanwhile is not.
+        self.told.retain(|user, _| watched.contains(user));
         self.watched.clone_from(&watched);
         Some(watched)
     }

@@ -128,3 +128,19 @@ fn a_new_service_of_its_user_costs_a_member_nothing_of_what_it_has() {
     let ids: Vec<_> = delta.resources.iter().map(|(_, id, _)| id.as_str()).collect();
     assert!(ids.len() == 4 && ids.iter().any(|id| id.starts_with("asker")), "{ids:?}");
 }
+
+/// Docker lists everything again, and the one member has another's place: nobody tells the user's services a second time.
+#[test]
+fn services_outlive_a_change_of_members() {
+    let mut planner = with_network();
+    let mut world = World::default();
+    for observation in [
+        Observation::Containers(vec![member(1, &[])]),
+        services_of("alice", &["web"]),
+        Observation::Containers(vec![member(2, &[])]),
+    ] {
+        planner.observe(observation);
+        world.apply(planner.plan(Instant::now()));
+    }
+    assert_eq!(reached(&world, "10.208.1.2"), ["web"]);
+}

@@ -185,7 +185,7 @@ impl Facts {
     fn forget(&mut self, planner: &Planner) {
         self.instances.retain(|(name, _), _| planner.wanted().any(|wanted| wanted == name));
         let instances = || self.instances.values().flatten();
-        self.services_of.retain(|user, _| planner.tenants.has_member(user));
+        self.services_of.retain(|user, _| planner.tenants.wants(user));
         let seen = planner.services.iter().filter(|(_, planned)| planned.own_seen);
         self.own_seen = seen.map(|(key, _)| key.clone()).collect();
         self.elsewhere.retain(|id, _| instances().any(|i| registered_alloc(i) == Some(&**id)));
