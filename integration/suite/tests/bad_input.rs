@@ -240,7 +240,7 @@ const WRONG: &[Wrong] = &[
     flag(PROXY, &["--workers=0"], &["--workers", "1 to 64"]),
     flag(PROXY, &["--workers=65"], &["--workers", "1 to 64"]),
     flag(PROXY, &["--connect-timeout=5"], &["--connect-timeout", "5s"]),
-    flag(PROXY, &["--connect-timeout=2h"], &["--connect-timeout", "1ms to 60s"]),
+    flag(PROXY, &["--connect-timeout=2h"], &["--connect-timeout", "1ms to 1m"]),
     flag(PROXY, &["--drain-timeout=-1s"], &["--drain-timeout"]),
     flag(PROXY, &["--control-uid=root"], &["--control-uid"]),
     flag(PROXY, &["--verbose"], &["--verbose"]),
