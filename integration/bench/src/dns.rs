@@ -6,13 +6,13 @@ mod peers;
 mod tcp;
 mod upstream;
 
-use std::{path::Path, time::Duration};
+use std::path::Path;
 
-use anyhow::{Result, ensure};
-use clap::Args;
+use anyhow::Result;
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::{
+    rounds,
     stage::Stage,
     stats::{Ratio, median},
     table::{Table, number},
@@ -28,20 +28,6 @@ const SERVERS_CPU: usize = 1;
 const WINDOW: usize = 100;
 /// Questions a second where that is given: about a sixth of what the best can.
 const PACE: f64 = 50_000.0;
-
-/// What to measure, and for how long.
-#[derive(Debug, Args)]
-pub struct Options {
-    /// Rounds; each measures everybody once
-    #[arg(long, default_value_t = 15)]
-    rounds: usize,
-    /// Seconds of each measurement
-    #[arg(long, default_value_t = 1.0)]
-    seconds: f64,
-    /// Only these cases, by the first words of their names; repeat it for several
-    #[arg(long)]
-    only: Vec<String>,
-}
 
 /// One kind of load.
 #[derive(Debug, Clone, Copy)]
@@ -101,13 +87,9 @@ struct Series {
 
 /// # Errors
 /// Without root, or when a peer is not installed.
-pub fn run(options: &Options) -> Result<()> {
+pub fn run(options: &rounds::Options) -> Result<()> {
     let files = tempfile::tempdir()?;
-    let wanted = |case: &Case| {
-        options.only.is_empty() || options.only.iter().any(|only| case.name.starts_with(only.as_str()))
-    };
-    let cases: Vec<Case> = Case::ALL.into_iter().filter(wanted).collect();
-    ensure!(!cases.is_empty(), "no case has such a name: {:?}", Case::ALL.map(|case| case.name));
+    let cases = options.choose(&Case::ALL, |case| case.name)?;
     let stage = Stage::raise()?;
     let upstream = Upstream::start(&stage.server)?;
     println!(
@@ -126,7 +108,7 @@ fn measure(
     stage: &Stage,
     upstream: &Upstream,
     files: &Path,
-    options: &Options,
+    options: &rounds::Options,
 ) -> Result<Vec<(Who, Series)>> {
     let start = |&who: &Who| who.start(stage, files, case.names, upstream.address());
     let contenders = case.who.iter().map(start).collect::<Result<Vec<Contender>>>()?;
@@ -134,7 +116,7 @@ fn measure(
         questions: case.questions.of(case.names),
         window: WINDOW,
         pace: case.pace,
-        time: Duration::from_secs_f64(options.seconds),
+        time: options.time(),
     };
     let ask = |contender: &Contender, load: &Load| {
         stage.client.enter(|| {

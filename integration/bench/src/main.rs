@@ -7,6 +7,7 @@ mod load;
 mod peers;
 mod process;
 mod proxy;
+mod rounds;
 mod rules;
 mod stage;
 mod stats;
@@ -38,9 +39,9 @@ enum What {
     /// TCP by the kernel path: the host's own routing, the proxies
     Kernel(proxy::Options),
     /// UDP through the proxy: nginx stream, no proxy at all
-    Udp(udp::Options),
+    Udp(rounds::Options),
     /// Names by who asks: unbound, dnsmasq, aardvark-dns
-    Dns(dns::Options),
+    Dns(rounds::Options),
     /// How soon a grant is in force, and gone
     Grants(grants::Options),
     /// The netfilter-agent's rules: loaded, changed, adopted and passed, beside nft and iptables
@@ -79,6 +80,9 @@ fn main() -> ExitCode {
 }
 
 fn run(what: What) -> Result<()> {
+    if matches!(what, What::Proxy(_) | What::Kernel(_) | What::Udp(_) | What::Control(_)) {
+        raise_limits()?;
+    }
     match what {
         What::List => {
             let command = Arguments::command();
@@ -88,24 +92,12 @@ fn run(what: What) -> Result<()> {
         }
         What::Load { load } => load::client(&serde_json::from_str(&load)?),
         What::Serve => load::serve(),
-        What::Udp(options) => {
-            raise_limits()?;
-            udp::run(&options)
-        }
+        What::Proxy(options) => proxy::run(&proxy::PROXY, &options),
+        What::Kernel(options) => proxy::run(&proxy::KERNEL, &options),
+        What::Udp(options) => udp::run(&options),
         What::Dns(options) => dns::run(&options),
         What::Grants(options) => grants::run(&options),
-        What::Kernel(options) => {
-            raise_limits()?;
-            proxy::run(&proxy::KERNEL, &options)
-        }
         What::Rules(options) => rules::run(&options),
-        What::Control(options) => {
-            raise_limits()?;
-            control::run(&options)
-        }
-        What::Proxy(options) => {
-            raise_limits()?;
-            proxy::run(&proxy::PROXY, &options)
-        }
+        What::Control(options) => control::run(&options),
     }
 }

@@ -120,7 +120,7 @@ impl Who {
             Self::Steppe => {
                 let socket = directory.join("proxy.sock");
                 let mut sync = process.ready(|| Sync::open(Agent::Proxy, &socket).ok())?;
-                sync.snapshot(&self.listener(sources))?;
+                sync.snapshot(&listener(Protocol::Tcp, self.address(), self.backends(), sources))?;
                 (vec![self.address()], Some(sync))
             }
             Self::Kernel => {
@@ -143,12 +143,7 @@ impl Who {
         let reuseport = if workers > 1 { "reuseport" } else { "" };
         let text = include_str!("../peers/nginx.conf").replace("@REUSEPORT@", reuseport);
         let file = self.configuration(directory, "nginx.conf", &text, workers, &servers)?;
-        let mut command = Command::new("nginx");
-        command.arg("-c").arg(file).arg("-p").arg(directory);
-        // Debian keeps the modules there.
-        std::os::unix::fs::symlink("/usr/share/nginx/modules", directory.join("modules-available")).ok();
-        std::os::unix::fs::symlink("/usr/lib/nginx/modules", directory.join("modules")).ok();
-        Ok(command)
+        Ok(nginx(directory, &file))
     }
 
     fn haproxy(self, directory: &Path, workers: usize, tuning: &str, options: &str) -> Result<Command> {
@@ -208,22 +203,6 @@ impl Who {
         Ok(file)
     }
 
-    /// What the proxy is told.
-    fn listener(self, sources: &[Ipv4Addr]) -> Vec<Resource> {
-        let service = service();
-        let listener = Resource::Listener(Listener {
-            key: ListenerKey { service, port: VirtualPort::new(Protocol::Tcp, 80) },
-            address: self.address(),
-            endpoints: self.endpoints(),
-            routes: vec![],
-            proxy_protocol: false,
-        });
-        let id = listener.id();
-        let client = |&ip: &Ipv4Addr| Resource::Client(Client { listener: id.clone(), ip });
-        let clients: Vec<_> = sources.iter().map(client).collect();
-        std::iter::once(listener).chain(clients).collect()
-    }
-
     /// What the netfilter-agent is told.
     fn service_port(self, stage: &Stage, sources: &[Ipv4Addr]) -> Result<Vec<Resource>> {
         let port = VirtualPort::new(Protocol::Tcp, VIP_PORT);
@@ -235,7 +214,7 @@ impl Who {
                 vip: VIP,
                 port,
                 listener: None,
-                endpoints: self.endpoints(),
+                endpoints: endpoints(self.backends()),
             }),
         ];
         for &ip in sources {
@@ -254,10 +233,39 @@ impl Who {
         }
         Ok(all)
     }
+}
 
-    fn endpoints(self) -> Vec<Endpoint> {
-        self.backends().map(|address| Endpoint { address, weight: 1, node: "server".into() }).collect()
-    }
+/// nginx, which finds its modules where Debian keeps them.
+pub fn nginx(directory: &Path, configuration: &Path) -> Command {
+    // Of an earlier case there is one already.
+    std::os::unix::fs::symlink("/usr/lib/nginx/modules", directory.join("modules")).ok();
+    let mut command = Command::new("nginx");
+    command.arg("-c").arg(configuration).arg("-p").arg(directory);
+    command
+}
+
+/// What the proxy is told: one service, and who may use it.
+pub fn listener(
+    protocol: Protocol,
+    address: SocketAddrV4,
+    backends: impl Iterator<Item = SocketAddrV4>,
+    sources: &[Ipv4Addr],
+) -> Vec<Resource> {
+    let listener = Resource::Listener(Listener {
+        key: ListenerKey { service: service(), port: VirtualPort::new(protocol, VIP_PORT) },
+        address,
+        endpoints: endpoints(backends),
+        routes: vec![],
+        proxy_protocol: false,
+    });
+    let id = listener.id();
+    let client = |&ip: &Ipv4Addr| Resource::Client(Client { listener: id.clone(), ip });
+    let clients: Vec<_> = sources.iter().map(client).collect();
+    std::iter::once(listener).chain(clients).collect()
+}
+
+fn endpoints(backends: impl Iterator<Item = SocketAddrV4>) -> Vec<Endpoint> {
+    backends.map(|address| Endpoint { address, weight: 1, node: "server".into() }).collect()
 }
 
 fn service() -> ServiceKey {

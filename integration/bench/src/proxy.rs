@@ -6,12 +6,13 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use clap::Args;
 
 use crate::{
     load::{Load, Measured, Mode},
     peers::{Contender, Who},
+    rounds,
     stage::{Room, Stage},
     stats::{Ratio, median},
     table::{Table, number},
@@ -20,21 +21,14 @@ use crate::{
 /// Addresses that clients come from.
 const SOURCES: u16 = 250;
 
-/// What to measure, and for how long.
+/// What to measure, and with how many threads.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// Rounds; each measures everybody once
-    #[arg(long, default_value_t = 15)]
-    rounds: usize,
-    /// Seconds of each measurement
-    #[arg(long, default_value_t = 1.0)]
-    seconds: f64,
+    #[command(flatten)]
+    rounds: rounds::Options,
     /// Threads of each proxy
     #[arg(long, default_value_t = 1)]
     workers: usize,
-    /// Only these cases, by the first words of their names
-    #[arg(long, value_delimiter = ',')]
-    only: Vec<String>,
 }
 
 /// One kind of load.
@@ -119,19 +113,14 @@ pub const KERNEL: Path = Path {
 /// Without root, or when a peer is not installed.
 pub fn run(path: &Path, options: &Options) -> Result<()> {
     let files = tempfile::tempdir()?;
-    let wanted = |case: &Case| {
-        options.only.is_empty() || options.only.iter().any(|only| case.name.starts_with(only.as_str()))
-    };
-    let cases: Vec<Case> = path.cases.iter().copied().filter(wanted).collect();
-    let names = path.cases.iter().map(|case| case.name).collect::<Vec<_>>();
-    ensure!(!cases.is_empty(), "no case has such a name: {names:?}");
+    let cases = options.rounds.choose(path.cases, |case| case.name)?;
     let stage = Stage::raise()?;
     let sources = (path.sources)();
     let _server = Server::start(&stage.server)?;
     println!(
         "{} rounds of {} s, {} worker{} each. A ratio is Steppe's to the peer's in the same round: its geometric\nmean, and the interval of 95%; above 1 Steppe is faster, or needs less.",
-        options.rounds,
-        options.seconds,
+        options.rounds.rounds,
+        options.rounds.seconds,
         options.workers,
         if options.workers == 1 { "" } else { "s" }
     );
@@ -154,12 +143,11 @@ fn measure(
     let contenders = all.iter().copied().map(start).collect::<Result<Vec<Contender>>>()?;
     let mut all: Vec<(Who, Series)> = all.iter().map(|&who| (who, Series::default())).collect();
     // Memory that was let go once would be found again.
-    let rounds = if case.mode == Mode::Idle { 1 } else { options.rounds };
+    let rounds = if case.mode == Mode::Idle { 1 } else { options.rounds.rounds };
     for round in 0..rounds {
         for turn in 0..contenders.len() {
             let nth = (round + turn) % contenders.len();
-            let load =
-                case.load(contenders[nth].targets.clone(), sources, Duration::from_secs_f64(options.seconds));
+            let load = case.load(contenders[nth].targets.clone(), sources, options.rounds.time());
             once(&contenders[nth], &load, stage, &mut all[nth].1)?;
         }
     }

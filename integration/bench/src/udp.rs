@@ -3,12 +3,12 @@
 mod load;
 mod peers;
 
-use std::{net::Ipv4Addr, path::Path, time::Duration};
+use std::{net::Ipv4Addr, path::Path};
 
 use anyhow::{Result, ensure};
-use clap::Args;
 
 use crate::{
+    rounds::Options,
     stage::Stage,
     stats::{Ratio, median},
     table::{Table, number},
@@ -18,20 +18,6 @@ use peers::{Contender, Who};
 
 /// Addresses that clients come from.
 const SOURCES: u16 = 250;
-
-/// What to measure, and for how long.
-#[derive(Debug, Args)]
-pub struct Options {
-    /// Rounds; each measures everybody once
-    #[arg(long, default_value_t = 15)]
-    rounds: usize,
-    /// Seconds of each measurement
-    #[arg(long, default_value_t = 1.0)]
-    seconds: f64,
-    /// Only these cases, by the first words of their names; repeat it for several
-    #[arg(long)]
-    only: Vec<String>,
-}
 
 /// One kind of load: so many questions of so many bytes are open at a time, each from a port that is kept, or is new.
 #[derive(Debug, Clone, Copy)]
@@ -67,11 +53,7 @@ struct Series {
 /// Without root, or when a peer is not installed.
 pub fn run(options: &Options) -> Result<()> {
     let files = tempfile::tempdir()?;
-    let wanted = |case: &Case| {
-        options.only.is_empty() || options.only.iter().any(|only| case.name.starts_with(only.as_str()))
-    };
-    let cases: Vec<Case> = Case::ALL.into_iter().filter(wanted).collect();
-    ensure!(!cases.is_empty(), "no case has such a name: {:?}", Case::ALL.map(|case| case.name));
+    let cases = options.choose(&Case::ALL, |case| case.name)?;
     let stage = Stage::raise()?;
     let sources: Vec<Ipv4Addr> = (1..=SOURCES).map(Stage::source).collect();
     let _echoes = Echoes::start(&stage.server, Who::ALL.into_iter().flat_map(Who::backends))?;
@@ -95,7 +77,7 @@ fn measure(
     let start = |who: Who| who.start(stage, files, sources, case.new);
     let contenders = Who::ALL.into_iter().map(start).collect::<Result<Vec<Contender>>>()?;
     let mut all: Vec<(Who, Series)> = Who::ALL.map(|who| (who, Series::default())).into();
-    let time = Duration::from_secs_f64(options.seconds);
+    let time = options.time();
     for round in 0..options.rounds {
         for turn in 0..contenders.len() {
             let nth = (round + turn) % contenders.len();

@@ -70,16 +70,13 @@ impl Agent {
     /// # Errors
     /// When it is not built, or does not answer.
     pub fn start(stage: &Stage) -> Result<Self> {
-        let shown = stage.host.sh("ip -o link show client")?;
-        let index = shown.split(':').next().and_then(|index| index.parse().ok()).context("an index")?;
-        let shown = stage.client.sh("ip -o link show eth0")?;
-        let mac = shown.split("link/ether ").nth(1).and_then(|rest| rest.split(' ').next());
+        let (port_ifindex, mac) = stage.client_port()?;
         let workload = Workload {
             id: WorkloadId::new(WORKLOAD),
             ip: CLIENT,
-            mac: mac.and_then(|mac| mac.parse().ok()).context("a hardware address")?,
+            mac,
             bridge: "br0".into(),
-            port_ifindex: index,
+            port_ifindex,
             name: "client".into(),
             user: None,
             guarded: false,

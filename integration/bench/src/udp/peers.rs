@@ -3,18 +3,17 @@
 use std::{
     fs::{self, File},
     net::{Ipv4Addr, SocketAddrV4},
-    os::unix::fs::symlink,
     path::Path,
     process::Command,
     time::Duration,
 };
 
 use anyhow::Result;
-use steppe_model::{Client, Endpoint, Listener, ListenerKey, Protocol, Resource, ServiceKey, VirtualPort};
+use steppe_model::Protocol;
 
 use super::load::Load;
 use crate::{
-    peers::steppe,
+    peers::{listener, nginx, steppe},
     process::Process,
     stage::{HOST, Stage},
     sync::{Agent, Sync},
@@ -92,7 +91,7 @@ impl Who {
         if self == Self::Steppe {
             let socket = directory.join("proxy.sock");
             let mut opened = process.ready(|| Sync::open(Agent::Proxy, &socket).ok())?;
-            opened.snapshot(&self.resources(sources))?;
+            opened.snapshot(&listener(Protocol::Udp, self.address(), self.backends(), sources))?;
             sync = Some(opened);
         }
         let targets = vec![self.address()];
@@ -111,27 +110,7 @@ impl Who {
             .replace("@RESPONSES@", if new { "proxy_responses 1;" } else { "" });
         let file = directory.join("nginx.conf");
         fs::write(&file, text)?;
-        // Debian keeps the modules there.
-        symlink("/usr/lib/nginx/modules", directory.join("modules"))?;
-        let mut command = Command::new("nginx");
-        command.arg("-c").arg(file).arg("-p").arg(directory);
-        Ok(command)
-    }
-
-    fn resources(self, sources: &[Ipv4Addr]) -> Vec<Resource> {
-        let endpoint = |address| Endpoint { address, weight: 1, node: "server".into() };
-        let service = ServiceKey { user: None, name: "it".parse().expect("a name"), tag: None };
-        let listener = Resource::Listener(Listener {
-            key: ListenerKey { service, port: VirtualPort::new(Protocol::Udp, 53) },
-            address: self.address(),
-            endpoints: self.backends().map(endpoint).collect(),
-            routes: vec![],
-            proxy_protocol: false,
-        });
-        let id = listener.id();
-        let client = |&ip: &Ipv4Addr| Resource::Client(Client { listener: id.clone(), ip });
-        let clients: Vec<_> = sources.iter().map(client).collect();
-        std::iter::once(listener).chain(clients).collect()
+        Ok(nginx(directory, &file))
     }
 }
 
